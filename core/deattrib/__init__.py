@@ -1,0 +1,142 @@
+"""deattrib: unlearning of language models by PPO on attribution rewards.
+
+Names are imported when they are first used, so that `import deattrib` costs nothing and loads no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from deattrib.attribution.attributor import Attributor
+    from deattrib.attribution.guard import GuardedScorer
+    from deattrib.attribution.hookspecs import AttributionReward, hookimpl
+    from deattrib.attribution.plugins import PluginRegistry, make_scorer
+    from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
+    from deattrib.corpus.settings import CorpusSettings, load_corpus
+    from deattrib.corpus.types import Corpus, Example
+    from deattrib.errors import (
+        CalibrationError,
+        ConfigError,
+        CorpusError,
+        DeattribError,
+        ModelError,
+        PluginError,
+        RunError,
+        ScorerError,
+    )
+
+    from deattrib.models.batch import TokenBatch
+    from deattrib.models.forward import response_logits
+    from deattrib.models.language_model import Codec, LanguageModel
+    from deattrib.models.loading import load_language_model
+    from deattrib.models.policy import Policy
+    from deattrib.ppo.unlearner import Step, Unlearner
+    from deattrib.runs.config import RunConfig, build_config
+    from deattrib.runs.memory import Unlearned, unlearn
+
+    __version__: str
+
+# Public name -> the module that defines it. A name added here goes into the block above and into __all__, too.
+_EXPORTS = {
+    "AttributionReward": "deattrib.attribution.hookspecs",
+    "Attributor": "deattrib.attribution.attributor",
+    "CalibrationError": "deattrib.errors",
+    "Codec": "deattrib.models.language_model",
+    "ConfigError": "deattrib.errors",
+    "Corpus": "deattrib.corpus.types",
+    "CorpusError": "deattrib.errors",
+    "CorpusSettings": "deattrib.corpus.settings",
+    "DeattribError": "deattrib.errors",
+    "Example": "deattrib.corpus.types",
+    "GuardedScorer": "deattrib.attribution.guard",
+    "LanguageModel": "deattrib.models.language_model",
+    "ModelError": "deattrib.errors",
+    "PluginError": "deattrib.errors",
+    "PluginRegistry": "deattrib.attribution.plugins",
+    "Policy": "deattrib.models.policy",
+    "Row": "deattrib.attribution.scorer",
+    "Rows": "deattrib.attribution.scorer",
+    "RunConfig": "deattrib.runs.config",
+    "RunError": "deattrib.errors",
+    "Scorer": "deattrib.attribution.scorer",
+    "ScorerContext": "deattrib.attribution.scorer",
+    "ScorerError": "deattrib.errors",
+    "Step": "deattrib.ppo.unlearner",
+    "TokenBatch": "deattrib.models.batch",
+    "Unlearned": "deattrib.runs.memory",
+    "Unlearner": "deattrib.ppo.unlearner",
+    "build_config": "deattrib.runs.config",
+    "hookimpl": "deattrib.attribution.hookspecs",
+    "load_corpus": "deattrib.corpus.settings",
+    "load_language_model": "deattrib.models.loading",
+    "make_scorer": "deattrib.attribution.plugins",
+    "response_logits": "deattrib.models.forward",
+    "unlearn": "deattrib.runs.memory",
+}
+
+__all__ = [
+    "AttributionReward",
+    "Attributor",
+    "CalibrationError",
+    "Codec",
+    "ConfigError",
+    "Corpus",
+    "CorpusError",
+    "CorpusSettings",
+    "DeattribError",
+    "Example",
+    "GuardedScorer",
+    "LanguageModel",
+    "ModelError",
+    "PluginError",
+    "PluginRegistry",
+    "Policy",
+    "Row",
+    "Rows",
+    "RunConfig",
+    "RunError",
+    "Scorer",
+    "ScorerContext",
+    "ScorerError",
+    "Step",
+    "TokenBatch",
+    "Unlearned",
+    "Unlearner",
+    "__version__",
+    "build_config",
+    "hookimpl",
+    "load_corpus",
+    "load_language_model",
+    "make_scorer",
+    "response_logits",
+    "unlearn",
+]
+
+if not TYPE_CHECKING:  # a type checker would otherwise accept any name
+
+    def __getattr__(name: str) -> Any:
+        if name == "__version__":
+            value: Any = _version()
+        elif name in _EXPORTS:
+            value = getattr(importlib.import_module(_EXPORTS[name]), name)
+        else:
+            from deattrib.errors import did_you_mean
+
+            raise AttributeError(f"module 'deattrib' has no attribute {name!r}.{did_you_mean(name, _EXPORTS)}")
+        globals()[name] = value
+        return value
+
+
+def _version() -> str:
+    from importlib import metadata
+
+    try:
+        return metadata.version("deattrib")
+    except metadata.PackageNotFoundError:  # run from a source tree
+        return "0+unknown"
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

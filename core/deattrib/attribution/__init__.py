@@ -1,0 +1,1 @@
+"""Attribution: how far an owner's data is in a response, by interchangeable scorers."""

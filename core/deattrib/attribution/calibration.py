@@ -1,0 +1,159 @@
+"""Raw score -> attribution in [0, 1]: what makes scorers interchangeable without retuning PPO.
+
+The paper's target is a raw score of 0, yet in its own Table 1 gibberish scores .28, and what a model that never saw the
+owner would score is not reported. Here attribution is linear between two measured points, per bin of length:
+
+    a = clip((s - m0) / (m1 - m0), 0, 1)
+
+m1: median raw score of the original model's sampled answers to the owner's prompts. m0: median over what a source
+without the owner answers to the *same prompts*, scored against the original prompt and owner. Neither uses a
+retrained model. Where m1 - m0 is lost in noise (short prefixes), bins are pooled; where all of it is, the scorer is
+refused with the figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deattrib.errors import CalibrationError
+
+EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
+MEDIAN_ERROR = 1.2533  # standard error of a median in units of sigma / sqrt(n), for normal data
+MAD_TO_SIGMA = 1.4826
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """The scale of one scorer.
+
+    Attributes:
+        edges: upper ends of the length bins in tokens, ascending; longer responses use the last bin.
+        low, high: m0 and m1 of each bin.
+        report: figures for metrics.json: rows, source of the answers without the owner, AUROC, pooled bins.
+    """
+
+    edges: tuple[int, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    report: dict[str, Any]
+
+    def unclipped(self, raw: Tensor, lengths: Tensor) -> Tensor:
+        """(s - m0) / (m1 - m0), any real number. raw and lengths (tokens) of one shape."""
+        index = torch.bucketize(lengths.clamp(max=self.edges[-1]), torch.tensor(self.edges))
+        low, high = torch.tensor(self.low)[index], torch.tensor(self.high)[index]
+        return (raw - low) / (high - low)
+
+    def __call__(self, raw: Tensor, lengths: Tensor) -> Tensor:
+        """Attribution in [0, 1]."""
+        return self.unclipped(raw, lengths).clamp(0, 1)
+
+
+def fit_calibration(
+    own: Tensor,
+    own_lengths: Tensor,
+    other: Tensor,
+    other_lengths: Tensor,
+    *,
+    scorer: str,
+    source: str,
+    noise_floor: float,
+) -> Calibration:
+    """Measure m0 and m1 per length bin.
+
+    Args:
+        own, own_lengths: [n, k] raw scores of prefixes of the original model's answers, and their lengths in tokens;
+            the last column is the whole answer.
+        other, other_lengths: [m, k] the same for answers of a source without the owner.
+        scorer, source: names for messages and the report.
+
+    Raises:
+        CalibrationError: when the two sides cannot be told apart even with all bins pooled.
+    """
+    edges, groups = _bins(own, own_lengths, other, other_lengths)
+    pooled: list[tuple[int, Tensor, Tensor]] = []
+    for edge, mine, theirs in groups:
+        if pooled and not _clear(*pooled[-1][1:], noise_floor):
+            _, before, before_other = pooled.pop()
+            mine, theirs = torch.cat([before, mine]), torch.cat([before_other, theirs])
+        pooled.append((edge, mine, theirs))
+    while len(pooled) > 1 and not _clear(*pooled[-1][1:], noise_floor):
+        edge, mine, theirs = pooled.pop()
+        _, before, before_other = pooled.pop()
+        pooled.append((edge, torch.cat([before, mine]), torch.cat([before_other, theirs])))
+    auroc = area_under_roc(own[:, -1], other[:, -1])
+    report = {
+        "source": source,
+        "rows": int(own.shape[0]),
+        "auroc": round(auroc, 4),
+        "bins": len(pooled),
+        "bins_before_pooling": len(edges),
+        "m0": round(float(other[:, -1].median()), 6),
+        "m1": round(float(own[:, -1].median()), 6),
+    }
+    if not _clear(*pooled[-1][1:], noise_floor):
+        edge, mine, theirs = pooled[-1]
+        raise CalibrationError(
+            f"Scorer {scorer!r} cannot tell the owner's answers from others': median {float(mine.median()):.4g} on the original "
+            f"model's own answers (m1), {float(theirs.median()):.4g} on answers from {source} (m0), {len(mine)} and {len(theirs)} "
+            f"scores, AUROC {auroc:.2f}; m1 - m0 must exceed {noise_floor:g} standard errors ({noise_floor * _error(mine, theirs):.3g}). "
+            "Fit it on more rows, choose another scorer, or switch calibration off if its raw scores lie in [0, 1]."
+        )
+    return Calibration(
+        tuple(edge for edge, _, _ in pooled),
+        tuple(float(theirs.median()) for _, _, theirs in pooled),
+        tuple(float(mine.median()) for _, mine, _ in pooled),
+        report,
+    )
+
+
+def _bins(
+    own: Tensor, own_lengths: Tensor, other: Tensor, other_lengths: Tensor
+) -> tuple[list[int], list[tuple[int, Tensor, Tensor]]]:
+    """Scores of both sides per length bin, where both have some; a bin without both is joined to the next."""
+    groups: list[tuple[int, Tensor, Tensor]] = []
+    start, held = 0, (own.new_zeros(0), other.new_zeros(0))
+    longest = int(max(own_lengths.max(), other_lengths.max()))
+    edges = [edge for edge in EDGES if edge < longest] + [max(longest, 1)]
+    for edge in edges:
+        mine = torch.cat([held[0], own[(own_lengths > start) & (own_lengths <= edge)]])
+        theirs = torch.cat([held[1], other[(other_lengths > start) & (other_lengths <= edge)]])
+        start = edge
+        if min(len(mine), len(theirs)) < 8 and edge != edges[-1]:
+            held = (mine, theirs)
+            continue
+        if min(len(mine), len(theirs)) == 0 and groups:
+            _, before, before_other = groups.pop()
+            mine, theirs = torch.cat([before, mine]), torch.cat([before_other, theirs])
+        groups.append((edge, mine, theirs))
+        held = (own.new_zeros(0), other.new_zeros(0))
+    return edges, groups
+
+
+def _error(mine: Tensor, theirs: Tensor) -> float:
+    """Standard error of the difference of two medians, spread measured by the median absolute deviation."""
+
+    def one(values: Tensor) -> float:
+        deviation = (values - values.median()).abs().median() * MAD_TO_SIGMA
+        return MEDIAN_ERROR * float(deviation) / max(len(values), 1) ** 0.5
+
+    return float((one(mine) ** 2 + one(theirs) ** 2) ** 0.5)
+
+
+def _clear(mine: Tensor, theirs: Tensor, noise_floor: float) -> bool:
+    """Whether m1 - m0 stands out of the noise."""
+    if min(len(mine), len(theirs)) == 0:
+        return False
+    gap = float(mine.median() - theirs.median())
+    scale = float(torch.cat([mine, theirs]).abs().max())
+    return gap > max(noise_floor * _error(mine, theirs), 1e-6 * scale)
+
+
+def area_under_roc(positives: Tensor, negatives: Tensor) -> float:
+    """Probability that a positive scores above a negative, ties counting half (Mann-Whitney)."""
+    order: Sequence[float] = torch.sign(positives[:, None] - negatives[None, :]).flatten().tolist()
+    return 0.5 + 0.5 * sum(order) / max(len(order), 1)

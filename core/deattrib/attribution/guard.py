@@ -1,0 +1,274 @@
+"""The wall around every scorer call.
+
+A scorer is foreign code inside a training loop. What it returns is checked (shape, finiteness, detached) and becomes
+float32 on the CPU; what it must not touch is compared before and after (policy, random generators, grad and train mode,
+the rows). Every message names scorer, origin, method, step, row and owner. Optional methods that a scorer leaves out are
+filled in here from `score`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor, nn
+
+from deattrib.attribution.loading import describe
+from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
+from deattrib.attribution.traces import Snapshot, seed_everything
+from deattrib.errors import ScorerError
+from deattrib.models.language_model import Codec
+
+
+class GuardedScorer:
+    """A scorer behind the wall; the engine talks to scorers only through this.
+
+    `score` and its relatives run under `torch.no_grad()`: a scorer that needs gradients asks for them with
+    `torch.enable_grad()`. `fit` runs with gradients on, with every global generator seeded from `context.seed`; the
+    generators are put back afterwards.
+
+    Args:
+        scorer: the scorer itself, kept as `scorer`.
+        codec: tokenizer and template, for cutting responses into prefixes.
+        name, origin: what messages call it; the name defaults to the scorer's own.
+        watch: a module that no call may change, normally the policy.
+        slow_warning: seconds after which a call that still runs is reported by a warning, and again at twice, four
+            times, ... that; 0 is never.
+
+    Attributes:
+        step: set by the caller; part of every message.
+        seconds, calls: time spent inside the scorer and number of calls, `fit` included.
+        last: what `score` or `score_prefixes` returned last; None before the first call.
+        policy_changed: the scorer wrote to the watched module; what it holds now must not be saved.
+    """
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        *,
+        codec: Codec,
+        name: str = "",
+        origin: str = "",
+        watch: nn.Module | None = None,
+        slow_warning: float = 30.0,
+    ) -> None:
+        self.scorer = scorer
+        self.codec = codec
+        self.name = name or scorer.name
+        self.origin = str(origin)
+        self.watch = watch
+        self.slow_warning = slow_warning
+        self.step: int | None = None
+        self.seconds = 0.0
+        self.calls = 0
+        self.last: Tensor | None = None
+        self.policy_changed = False
+        self._closed = False
+
+    @property
+    def fidelity(self) -> str:
+        return self.scorer.fidelity
+
+    def overrides(self, method: str) -> bool:
+        """Whether the scorer brings its own version of an optional method."""
+        return self.scorer.overrides(method)
+
+    def calibrate_as(self) -> GuardedScorer:
+        """The guarded scorer whose scores set the scale; itself unless the scorer wraps another one."""
+        inner = self.scorer.calibrate_as()
+        if inner is self.scorer:
+            return self
+        return GuardedScorer(inner, codec=self.codec, origin=self.origin, watch=self.watch, slow_warning=self.slow_warning)
+
+    # -- the calls ---------------------------------------------------------------------------------------------------
+    def fit(self, context: ScorerContext) -> None:
+        """Let the scorer get ready. Raises ScorerError."""
+        with torch.enable_grad(), self._watched("fit", None):
+            seed_everything(context.seed)
+            self.scorer.fit(context)
+
+    def score(self, rows: Rows) -> Tensor:
+        """[B] float32 on the CPU. Raises ScorerError."""
+        if not len(rows):
+            return torch.zeros(0)
+        self.last = self._call("score", rows, (len(rows),), lambda: self.scorer.score(rows))
+        return self.last
+
+    def score_prefixes(self, rows: Rows, ends: Tensor) -> Tensor:
+        """Scores of prefixes: ends [B, k] token counts -> [B, k] float32 on the CPU.
+
+        Without an override each different (row, end) is cut and scored once, shortest first, in batches of B.
+        """
+        if ends.dim() != 2 or len(ends) != len(rows):
+            raise ValueError(f"ends has shape {tuple(ends.shape)}: expected [{len(rows)}, k].")
+        if not ends.numel():
+            return torch.zeros(ends.shape)
+        if self.overrides("score_prefixes"):
+            given, shape = ends.clone(), tuple(ends.shape)
+            self.last = self._call("score_prefixes", rows, shape, lambda: self.scorer.score_prefixes(rows, given))
+        else:
+            self.last = cut_and_score(self.score, rows, ends, self.codec)
+        return self.last
+
+    def score_tokens(self, rows: Rows) -> Tensor:
+        """Shares of the response tokens: [B, T] float32 on the CPU, 0 at padding.
+
+        Raises ScorerError also where the scorer has no `score_tokens`; ask `overrides` first.
+        """
+        if not self.overrides("score_tokens"):
+            raise ScorerError(f"{self._who()} does not say what each token adds: it does not define score_tokens(rows).")
+        mask = rows.batch.response_mask.cpu()
+        return self._call("score_tokens", rows, tuple(mask.shape), lambda: self.scorer.score_tokens(rows), mask)
+
+    def score_owners(self, rows: Rows, owners: Sequence[str]) -> Tensor:
+        """Scores against several owners: [B, len(owners)] float32 on the CPU; owner by owner without an override."""
+        owners = tuple(owners)
+        if not len(rows) or not owners:
+            return torch.zeros(len(rows), len(owners))
+        if not self.overrides("score_owners"):
+            return torch.stack([self.score(rows.about([owner] * len(rows))) for owner in owners], 1)
+        shape = (len(rows), len(owners))
+        return self._call("score_owners", rows, shape, lambda: self.scorer.score_owners(rows, owners), owners=owners)
+
+    def close(self) -> None:
+        """Free what the scorer took; the second call does nothing. Raises ScorerError."""
+        if self._closed:
+            return
+        self._closed = True
+        with self._watched("close", None):
+            self.scorer.close()
+
+    # -- around a call -----------------------------------------------------------------------------------------------
+    def _call(
+        self,
+        method: str,
+        rows: Rows,
+        shape: tuple[int, ...],
+        action: Callable[[], Any],
+        mask: Tensor | None = None,
+        owners: Sequence[str] = (),
+    ) -> Tensor:
+        with torch.no_grad(), self._watched(method, rows):
+            returned = action()
+        values = self._to_tensor(returned, method, rows)
+        if tuple(values.shape) != shape:
+            self._fail(method, f"returned shape {list(values.shape)}, expected {list(shape)}", rows[0])
+        if mask is not None:
+            values = torch.where(mask, values, 0.0)  # what a scorer leaves at padding means nothing
+        if not torch.isfinite(values).all():
+            place = (~torch.isfinite(values)).nonzero()[0].tolist()
+            row = rows[place[0]]
+            if owners:
+                row = Row(row.prompt, row.response, owners[place[1]])
+            count = f"{int((~torch.isfinite(values)).sum())} of {values.numel()} values are not finite as float32"
+            self._fail(method, f"returned {values[tuple(place)].item()} for row {place[0]}{_column(place)} ({count})", row)
+        return values
+
+    def _to_tensor(self, returned: Any, method: str, rows: Rows) -> Tensor:
+        if returned is None:
+            self._fail(method, "returned None: is a `return` missing? Expected one number per row", rows[0])
+        try:
+            if isinstance(returned, list | tuple) and any(isinstance(item, Tensor) for item in returned):
+                returned = torch.stack([torch.as_tensor(item) for item in returned])
+            values = torch.as_tensor(returned)
+        except Exception as error:
+            kind = type(returned).__name__
+            self._fail(method, f"returned a {kind} that is not made of numbers: {error}", rows[0], error)
+        if values.is_complex():
+            self._fail(method, f"returned complex numbers ({values.dtype}), expected real ones", rows[0])
+        if values.requires_grad:
+            self._fail(method, "returned a tensor with a gradient attached: return `scores.detach()`", rows[0])
+        # A copy: the scorer may go on using its own buffer.
+        return values.detach().to(device="cpu", dtype=torch.float32, copy=True)
+
+    @contextmanager
+    def _watched(self, method: str, rows: Rows | None) -> Iterator[None]:
+        tensors = {} if rows is None else {f"rows.batch.{key}": getattr(rows.batch, key) for key in rows.batch.__slots__}
+        given = () if rows is None else _parts(rows)
+        snapshot = Snapshot(self.watch, tensors)
+        failure: Exception | None = None
+        start = time.perf_counter()
+        done = self._start_watchdog(method, start)
+        try:
+            yield
+        except Exception as error:
+            failure = error
+        finally:
+            if done is not None:
+                done.set()
+            self.seconds += time.perf_counter() - start
+            self.calls += 1
+            found, lost = snapshot.put_back(may_use_random=method == "fit")
+            self.policy_changed |= lost
+        row = rows[0] if rows is not None and len(rows) else None
+        if rows is not None and any(one is not other for one, other in zip(given, _parts(rows), strict=True)):
+            found.append("it replaced the contents of rows, which are read-only")
+        if failure is not None:
+            found.insert(0, f"it raised {describe(failure, self.origin.split(' ')[0])}")
+        if found:
+            self._fail(method, "; ".join(found), row, failure)
+
+    def _start_watchdog(self, method: str, start: float) -> threading.Event | None:
+        if self.slow_warning <= 0:
+            return None
+        done = threading.Event()
+
+        def watch() -> None:
+            wait = self.slow_warning
+            while not done.wait(wait):
+                wait *= 2
+                elapsed = time.perf_counter() - start
+                warnings.warn(f"{self._who()} is still in {method}(){self._at_step()} after {elapsed:.1f} s.", stacklevel=2)
+
+        threading.Thread(target=watch, daemon=True, name=f"deattrib-watchdog-{self.name}").start()
+        return done
+
+    # -- messages ----------------------------------------------------------------------------------------------------
+    def _who(self) -> str:
+        return f"Scorer {self.name!r}" + (f" ({self.origin})" if self.origin else "")
+
+    def _at_step(self) -> str:
+        return "" if self.step is None else f" at step {self.step}"
+
+    def _fail(self, method: str, what: str, row: Row | None, cause: BaseException | None = None) -> NoReturn:
+        where = "" if row is None else f" [owner {_short(row.owner)}, prompt {_short(row.prompt)}]"
+        raise ScorerError(f"{self._who()} in {method}(){self._at_step()}: {what}.{where}") from cause
+
+
+def cut_and_score(score: Callable[[Rows], Tensor], rows: Rows, ends: Tensor, codec: Codec) -> Tensor:
+    """Scores of prefixes for a scorer that only knows whole responses: ends [B, k] -> [B, k].
+
+    `ends` repeats a row's length where the row is short, so each different (row, end) is scored once.
+    """
+    lengths = rows.batch.response_lengths.cpu()
+    cuts = torch.minimum(ends.cpu().long().clamp(min=0), lengths[:, None])
+    index = torch.arange(len(rows))[:, None].expand_as(cuts)
+    pairs, inverse = torch.unique(torch.stack([cuts.flatten(), index.flatten()], 1), dim=0, return_inverse=True)
+    values = []
+    for part in pairs.split(len(rows)):  # sorted by length: short prefixes are scored without long padding
+        chosen = part[:, 1].tolist()
+        some = Rows(
+            tuple(rows.prompts[i] for i in chosen),
+            tuple(rows.responses[i] for i in chosen),
+            tuple(rows.owners[i] for i in chosen),
+            rows.batch.rows(part[:, 1].to(rows.batch.response_ids.device)),
+        )
+        values.append(score(some.cut(codec, part[:, 0])))
+    return torch.cat(values)[inverse].view(ends.shape)
+
+
+def _parts(rows: Rows) -> tuple[object, ...]:
+    return rows.prompts, rows.responses, rows.owners, rows.batch
+
+
+def _column(place: Sequence[int]) -> str:
+    return f", column {place[1]}" if len(place) > 1 else ""
+
+
+def _short(text: str, most: int = 80) -> str:
+    return repr(text if len(text) <= most else text[:most] + "…")

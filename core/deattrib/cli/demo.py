@@ -1,0 +1,24 @@
+"""`deattrib demo`: the main job on the built-in fictitious authors."""
+
+from __future__ import annotations
+
+from importlib import resources
+
+from deattrib.cli.run import Output, Reward, Seed, Set, Threads, carry_out
+
+
+def demo(
+    set_: Set = None,
+    reward: Reward = None,
+    seed: Seed = None,
+    output: Output = None,
+    threads: Threads = None,
+) -> None:
+    """Make a small model that knows 20 fictitious authors, forget 2 of them, compare with a model that never met them."""
+    from deattrib.runs.yaml_file import parse_yaml
+
+    text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
+    settings = parse_yaml(text, source="demo.yaml")
+    carry_out(
+        None, data=settings, set_=set_, reward=reward, seed=seed, output=output, resume=None, threads=threads
+    )

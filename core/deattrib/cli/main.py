@@ -1,0 +1,51 @@
+"""`deattrib`: the commands, and what their errors look like."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from deattrib.cli.demo import demo
+from deattrib.cli.plugins import plugins
+from deattrib.cli.run import run
+from deattrib.errors import DeattribError
+
+app = typer.Typer(
+    name="deattrib",
+    help="Unlearning of language models by PPO on pluggable attribution rewards.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(demo)
+app.command()(run)
+app.command()(plugins)
+
+
+def _version(value: bool) -> None:
+    if value:
+        import deattrib
+
+        typer.echo(deattrib.__version__)
+        raise typer.Exit()
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Unlearning of language models by PPO on pluggable attribution rewards."""
+
+
+def main() -> None:
+    """Entry point. Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted."""
+    try:
+        app()
+    except DeattribError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished steps up to the last checkpoint are kept, go on with --resume", err=True)
+        sys.exit(130)

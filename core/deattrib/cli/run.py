@@ -1,0 +1,87 @@
+"""`deattrib run`: one run from a config file."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Set = Annotated[
+    list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be given several times.")
+]
+Reward = Annotated[str | None, typer.Option(help="The scorer: a name (see `deattrib plugins`), FILE.py:Class or module:Class.")]
+Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
+Output = Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-REWARD-seedN.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all processors.")]
+
+
+def run(
+    config: Annotated[Path | None, typer.Argument(help="YAML file with settings; not needed with --resume.")] = None,
+    set_: Set = None,
+    reward: Reward = None,
+    seed: Seed = None,
+    output: Output = None,
+    resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
+    threads: Threads = None,
+) -> None:
+    """Unlearn: make or load the models, fit the scorer, forget, evaluate, write the report."""
+    from deattrib.errors import ConfigError
+
+    if resume is not None and (config or set_ or reward or seed is not None or output):
+        raise ConfigError("--resume takes everything from the run's folder; leave out config, --set, --reward, --seed and --output.")
+    if resume is None and config is None:
+        raise ConfigError("Give a config file, or --resume FOLDER; `deattrib demo` runs without either.")
+    carry_out(config, data=None, set_=set_, reward=reward, seed=seed, output=output, resume=resume, threads=threads)
+
+
+def carry_out(
+    path: Path | None,
+    *,
+    data: dict[str, object] | None,
+    set_: list[str] | None,
+    reward: str | None,
+    seed: int | None,
+    output: Path | None,
+    resume: Path | None,
+    threads: int | None,
+) -> None:
+    """Build the config, run, and print the table and where the report is."""
+    from deattrib.runs.config import build_config
+
+    config = None
+    if resume is None:
+        config = build_config(path=path, data=data, overrides=set_ or [], reward=reward, seed=seed)
+    quiet_libraries()
+    import torch
+
+    from deattrib.cli.show import Show, table
+    from deattrib.runs.pipeline import run as pipeline
+
+    if threads:
+        torch.set_num_threads(threads)
+    with Show() as show:
+        result = pipeline(config, output=output, resume=resume, arguments=sys.argv[1:], listener=show)
+    typer.echo(table(result.metrics))
+    typer.echo(f"\nreport: {result.folder / 'report.html'}")
+
+
+def quiet_libraries() -> None:
+    """No progress bars and advice from the libraries below; their warnings stay."""
+    import logging
+    import os
+    import warnings
+
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    # Busy-waiting threads take whole seconds from each other where processors are shared; read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    import datasets
+    import transformers
+
+    datasets.disable_progress_bars()
+    transformers.utils.logging.disable_progress_bar()
+    logging.getLogger("transformers").setLevel(logging.ERROR)

@@ -1,0 +1,57 @@
+"""Every error that deattrib raises on purpose, and the "did you mean" that goes with names.
+
+One rule for all of them: the message says what is wrong, where (file, line, row, owner, plugin and version),
+what was expected, and what to do next.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class DeattribError(Exception):
+    """Base class: catch this to catch everything deattrib raises on purpose."""
+
+
+class ConfigError(DeattribError):
+    """A setting is missing, misspelt or contradicts another one."""
+
+
+class CorpusError(DeattribError):
+    """A corpus file or an owner list cannot be used; the message names file, line and column where there is one."""
+
+
+class ModelError(DeattribError):
+    """A model or tokenizer cannot be loaded or does not fit the rest of the run."""
+
+
+class PluginError(DeattribError):
+    """A plugin cannot be found, loaded or accepted; the message names distribution and version."""
+
+
+class ScorerError(DeattribError):
+    """A scorer returned something unusable or touched what is not its own."""
+
+
+class CalibrationError(DeattribError):
+    """A scorer cannot tell the owner's answers from others' well enough to be a reward; the message has the figures."""
+
+
+class RunError(DeattribError):
+    """A run folder cannot be created, resumed or read."""
+
+
+def did_you_mean(name: str, options: Iterable[str], *, most: int = 3) -> str:
+    """The end of an error message about an unknown name.
+
+    Returns " Did you mean 'x'?" where something is close, else " Known: a, b, c." (at most 20 names), else "".
+    """
+    options = sorted(set(options))
+    close = difflib.get_close_matches(name, options, n=most, cutoff=0.6)
+    if close:
+        return " Did you mean " + " or ".join(repr(item) for item in close) + "?"
+    if options:
+        more = "" if len(options) <= 20 else f" and {len(options) - 20} more"
+        return f" Known: {', '.join(options[:20])}{more}."
+    return ""

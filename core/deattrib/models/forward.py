@@ -1,0 +1,62 @@
+"""One forward pass: logits at the response positions, and the hidden states they were made from.
+
+The head is only applied where a response token is predicted (`logits_to_keep`), which for a vocabulary much wider
+than the model is most of the work. The hidden states are taken where the head receives them, so that a value head
+sees exactly what the policy head sees, on any architecture and also where the model rescales its logits.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deattrib.models.batch import TokenBatch
+
+
+def response_logits(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
+    """The distribution that predicts each response token.
+
+    Args:
+        model: a causal LM of transformers, or one wrapped by peft.
+        batch: B rows with responses of up to T tokens.
+
+    Returns:
+        logits [B, T, V] (the model's dtype) and the hidden states under them [B, T, H]. Position t of both belongs
+        to the prediction of response token t, so it has seen the prompt and the response tokens before t.
+    """
+    steps = batch.response_ids.shape[1]
+    captured: list[Tensor] = []
+    head = head_of(model)
+
+    def capture(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        captured.append(inputs[0])
+
+    handle = head.register_forward_pre_hook(capture)
+    try:
+        # The last response token predicts nothing that is needed, so it is not fed.
+        output = model(
+            input_ids=batch.input_ids[:, :-1],
+            attention_mask=batch.attention_mask[:, :-1],
+            position_ids=batch.position_ids[:, :-1],
+            logits_to_keep=steps,
+            use_cache=False,
+        )
+    finally:
+        handle.remove()
+    return output.logits[:, -steps:], captured[-1][:, -steps:]
+
+
+def head_of(model: nn.Module) -> nn.Module:
+    """The layer that turns hidden states into logits."""
+    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    if head is None:
+        raise TypeError(f"{type(model).__name__} has no output embeddings: a causal language model is needed.")
+    return head  # type: ignore[no-any-return]
+
+
+def gather_log_probs(logits: Tensor, ids: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """log p(ids) in float32. logits [B, T, V], ids [B, T] -> [B, T]."""
+    scaled = logits.float() / temperature
+    return scaled.gather(-1, ids[..., None]).squeeze(-1) - torch.logsumexp(scaled, -1)

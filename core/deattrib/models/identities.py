@@ -1,0 +1,166 @@
+"""Names inside token sequences: find them, leave them out, or replace them by another owner's.
+
+The counterfactual reference asks the original model the same question about another owner. For that the name must be
+replaced in the prompt and in everything the response has said so far, while every other token stays the very token
+it was, so that log-probabilities can be compared token by token. The tokens of the name itself have no counterpart
+and are left out.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+from deattrib.models.batch import TokenBatch
+from deattrib.models.language_model import Codec
+
+
+@lru_cache(maxsize=4096)
+def name_pattern(names: tuple[str, ...]) -> re.Pattern[str] | None:
+    """Matches any of the names as whole words, the longest first; None without names."""
+    if not names:
+        return None
+    options = "|".join(re.escape(name) for name in sorted(set(names), key=lambda name: (-len(name), name)))
+    return re.compile(rf"(?<!\w)(?:{options})(?!\w)")
+
+
+def find_names(text: str, names: tuple[str, ...]) -> list[tuple[int, int]]:
+    """Character spans of the names in a text, left to right, without overlaps."""
+    pattern = name_pattern(names)
+    return [match.span() for match in pattern.finditer(text)] if pattern else []
+
+
+def other_name(name: str, names: Sequence[str], others: Sequence[str]) -> str:
+    """The other owner's name of the same kind (full for full, last for last); the full name where it has fewer."""
+    index = list(names).index(name)
+    return others[index] if index < len(others) else others[0]
+
+
+def swap_names(text: str, names: tuple[str, ...], others: Sequence[str]) -> str:
+    """The text with each of `names` replaced by its counterpart in `others`."""
+    pattern = name_pattern(names)
+    return pattern.sub(lambda match: other_name(match.group(), names, others), text) if pattern else text
+
+
+def text_with_offsets(codec: Codec, ids: Sequence[int]) -> tuple[str, list[tuple[int, int]]]:
+    """The text of some response ids and the characters each token covers, special tokens covering none."""
+    tokenizer = codec.tokenizer
+    special = set(tokenizer.all_special_ids)
+    plain = [i for i in ids if i not in special]
+    text = tokenizer.decode(plain, clean_up_tokenization_spaces=False)
+    again = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True) if tokenizer.is_fast else {"input_ids": []}
+    if list(again["input_ids"]) == plain:
+        spans = [tuple(span) for span in again["offset_mapping"]]
+    else:  # sampled ids need not be what the tokenizer would have chosen
+        ends = [len(tokenizer.decode(plain[: i + 1], clean_up_tokenization_spaces=False)) for i in range(len(plain))]
+        spans = list(zip([0, *ends[:-1]], ends, strict=True))
+    running = iter(spans)
+    full, last = [], 0
+    for token in ids:
+        start, end = (last, last) if token in special else next(running)
+        full.append((start, end))
+        last = end
+    return text, full
+
+
+def name_token_mask(codec: Codec, batch: TokenBatch, names: tuple[str, ...]) -> Tensor:
+    """[B, T] bool on the CPU: response tokens that are part of one of the names."""
+    mask = torch.zeros(batch.response_ids.shape, dtype=torch.bool)
+    if not names:
+        return mask
+    for row, ids in enumerate(batch.response_lists()):
+        text, offsets = text_with_offsets(codec, ids)
+        spans = find_names(text, names)
+        for column, (start, end) in enumerate(offsets):
+            mask[row, column] = any(start < stop and end > begin for begin, stop in spans)
+    return mask
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SwappedBatch:
+    """A batch with names replaced, and where each kept token went.
+
+    Attributes:
+        batch: the same rows about somebody else, TokenBatch of B rows.
+        position: [B, T] int64: for each original response token its column in `batch`.
+        kept: [B, T] bool: tokens that have a counterpart (neither padding nor part of a name).
+    """
+
+    batch: TokenBatch
+    position: Tensor
+    kept: Tensor
+
+    def align(self, values: Tensor) -> Tensor:
+        """Bring [B, T', ...] values of the swapped batch back to [B, T, ...]; rows of left-out tokens are 0."""
+        index = self.position.to(values.device)
+        kept = self.kept.to(values.device)
+        shape = index.shape + (1,) * (values.dim() - 2)
+        gathered = values.gather(1, index.view(shape).expand(*index.shape, *values.shape[2:]))
+        return gathered * kept.view(shape)
+
+
+def swap_batch(
+    codec: Codec,
+    prompts: Sequence[str],
+    batch: TokenBatch,
+    names: Sequence[tuple[str, ...]],
+    others: Sequence[Sequence[str]],
+) -> SwappedBatch:
+    """Ask the same about somebody else.
+
+    Args:
+        prompts: the B prompt texts of `batch`.
+        names, others: per row, the names to replace and the names to put there, in the same order of kinds.
+    """
+    swapped, positions = [], []
+    for ids, mine, theirs in zip(batch.response_lists(), names, others, strict=True):
+        new, where = _swap_ids(codec, ids, mine, theirs)
+        swapped.append(new)
+        positions.append(where)
+    width = batch.response_ids.shape[1]
+    position = torch.zeros(len(positions), width, dtype=torch.int64)
+    kept = torch.zeros(len(positions), width, dtype=torch.bool)
+    for row, where in enumerate(positions):
+        for column, target in where.items():
+            position[row, column] = target
+            kept[row, column] = True
+    prompt_ids = [
+        codec.prompt(swap_names(text, mine, theirs)) for text, mine, theirs in zip(prompts, names, others, strict=True)
+    ]
+    return SwappedBatch(TokenBatch.from_lists(prompt_ids, swapped, codec.pad_id), position, kept)
+
+
+def _swap_ids(codec: Codec, ids: Sequence[int], names: tuple[str, ...], others: Sequence[str]) -> tuple[list[int], dict[int, int]]:
+    """Replace names in one response: the new ids, and {old column: new column} of the tokens that stay."""
+    text, offsets = text_with_offsets(codec, ids)
+    spans = find_names(text, names)
+    new: list[int] = []
+    where: dict[int, int] = {}
+    column = 0
+    for begin, stop in spans:
+        while column < len(ids) and offsets[column][1] <= begin:
+            where[column] = len(new)
+            new.append(ids[column])
+            column += 1
+        touched = column
+        while column < len(ids) and offsets[column][0] < stop and offsets[column][1] > begin:
+            column += 1
+        if column == touched:  # the token that holds this name was already replaced with the one before it
+            continue
+        # Characters that share a token with the name (a leading space, a possessive) move along with it.
+        before, after = text[offsets[touched][0] : begin], text[stop : offsets[column - 1][1]]
+        new += codec.response(before + other_name(text[begin:stop], names, others) + after, end=False)
+    for column in range(column, len(ids)):
+        where[column] = len(new)
+        new.append(ids[column])
+    return new, where
+
+
+def all_names(identities: Iterable[Sequence[str]]) -> tuple[str, ...]:
+    """All names of all owners, once each."""
+    return tuple(sorted({name for names in identities for name in names}))

@@ -1,0 +1,170 @@
+"""A causal language model with its tokenizer: encode, score, generate.
+
+Everything here runs without gradients and in eval mode; what is trained is `deattrib.models.policy.Policy`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deattrib.errors import ModelError
+from deattrib.models.batch import TokenBatch, chunks
+from deattrib.models.forward import gather_log_probs, response_logits
+from deattrib.models.sampling import eval_mode, sample
+
+
+class Codec:
+    """Text to token ids and back, with one rule for where the prompt ends.
+
+    Prompt and response are tokenised apart and joined as ids, so a response has the same tokens in training, in
+    scoring and in sampling.
+
+    Args:
+        tokenizer: a tokenizer of transformers.
+        template: how a prompt becomes the model's input, with `{prompt}` in it; None takes the tokenizer's chat
+            template where it has one, else "{prompt}\\n".
+        max_prompt_tokens: longer prompts are refused, naming the prompt.
+    """
+
+    def __init__(self, tokenizer: Any, *, template: str | None = None, max_prompt_tokens: int = 1024) -> None:
+        if tokenizer.eos_token_id is None:
+            raise ModelError("The tokenizer has no end-of-sequence token, so no answer could ever end: set `tokenizer.eos_token`.")
+        if template is not None and "{prompt}" not in template:
+            raise ModelError(f"The prompt template {template!r} has no {{prompt}} in it.")
+        self.tokenizer = tokenizer
+        self.chat = template is None and bool(getattr(tokenizer, "chat_template", None))
+        self.template = template or "{prompt}\n"
+        self.max_prompt_tokens = max_prompt_tokens
+        self.eos_id = int(tokenizer.eos_token_id)
+        self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+
+    def prompt(self, text: str) -> list[int]:
+        """Ids of one prompt, begin-of-sequence token and template included."""
+        if self.chat:
+            message = [{"role": "user", "content": text}]
+            rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
+            ids = self.tokenizer(rendered, add_special_tokens=False)["input_ids"]
+        else:
+            ids = self.tokenizer(self.template.replace("{prompt}", text))["input_ids"]
+            if ids and ids[-1] == self.eos_id:  # some tokenizers close what is not closed yet
+                ids = ids[:-1]
+        if not ids:
+            raise ModelError(f"The prompt {text!r} has no tokens.")
+        if len(ids) > self.max_prompt_tokens:
+            raise ModelError(f"A prompt has {len(ids)} tokens, more than the {self.max_prompt_tokens} allowed: {text[:80]!r}…")
+        return list(ids)
+
+    def response(self, text: str, *, end: bool = True) -> list[int]:
+        """Ids of one response, closed by the end-of-sequence token if `end`."""
+        ids = list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+        return [*ids, self.eos_id] if end else ids
+
+    def encode(self, prompts: Sequence[str], responses: Sequence[str], *, end: bool = True) -> TokenBatch:
+        """Padded ids of prompts with their responses."""
+        return TokenBatch.from_lists(
+            [self.prompt(text) for text in prompts], [self.response(text, end=end) for text in responses], self.pad_id
+        )
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Text of response ids, without special tokens, stripped."""
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+
+
+class LanguageModel:
+    """A causal LM that is only read: likelihoods and samples, never gradients.
+
+    Args:
+        model: a causal LM of transformers, in place; its parameters are frozen here.
+        codec: tokenizer and prompt template.
+        name: what messages and tables call it.
+    """
+
+    def __init__(self, model: nn.Module, codec: Codec, *, name: str = "model") -> None:
+        self.model = model.eval().requires_grad_(False)
+        self.codec = codec
+        self.name = name
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.codec.tokenizer
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def encode(self, prompts: Sequence[str], responses: Sequence[str], *, end: bool = True) -> TokenBatch:
+        return self.codec.encode(prompts, responses, end=end).to(self.device)
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        """The module to call, ready to be called; every method goes through here."""
+        with eval_mode(self.model):
+            yield self.model
+
+    def clone(self) -> nn.Module:
+        """A copy of the module that may be changed freely."""
+        return copy.deepcopy(self.model)
+
+    @torch.no_grad()
+    def logits(self, batch: TokenBatch) -> Tensor:
+        """[B, T, V] float32: position t is the distribution of response token t."""
+        with self.active() as model:
+            return response_logits(model, batch.to(self.device))[0].float()
+
+    @torch.no_grad()
+    def token_log_probs(self, batch: TokenBatch, *, temperature: float = 1.0) -> Tensor:
+        """[B, T] float32: log-probability of each response token, 0 at padding."""
+        batch = batch.to(self.device)
+        with self.active() as model:
+            values = gather_log_probs(response_logits(model, batch)[0], batch.response_ids, temperature=temperature)
+        return values * batch.response_mask
+
+    def sample(
+        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, generator: torch.Generator | None = None
+    ) -> TokenBatch:
+        """One batch of responses as ids; see `deattrib.models.sampling.sample`."""
+        batch = self.encode(prompts, [""] * len(prompts), end=False)
+        with self.active() as model:
+            return sample(
+                model,
+                batch.prompt_ids,
+                batch.prompt_lengths,
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                stop_ids=(self.codec.eos_id,),
+                pad_id=self.codec.pad_id,
+                generator=generator,
+            )
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        batch_size: int = 64,
+    ) -> list[str]:
+        """Texts that continue the prompts, without special tokens. temperature 0 is greedy."""
+        generator = torch.Generator().manual_seed(seed)
+        texts: list[str] = []
+        for part in chunks(prompts, batch_size):
+            batch = self.sample(part, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator)
+            texts += [self.codec.decode(ids) for ids in batch.response_lists()]
+        return texts
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Hex digest of all parameters and buffers by name: equal exactly when the weights are."""
+    digest = hashlib.sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
+        digest.update(value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+    return digest.hexdigest()

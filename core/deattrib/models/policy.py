@@ -1,0 +1,236 @@
+"""The policy: one backbone, an adapter, a value head; the frozen original model is the same backbone without them.
+
+With LoRA (the default) there is one copy of the weights: the original model is the backbone with the adapter off,
+and the policy as it was at the start of a data epoch (`old`, the paper's reference) is a second, frozen adapter.
+Training all weights (`adapter: full`) needs a frozen copy of the model, which is then kept.
+
+`critic: shared` reads the value from the policy's last hidden state; `separate` trains a second adapter (or a second
+model) for it, as trl's former PPO trainer did.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deattrib.models.batch import TokenBatch
+from deattrib.models.forward import response_logits
+from deattrib.models.language_model import Codec, LanguageModel
+from deattrib.models.recipes import PolicySettings
+from deattrib.models.sampling import eval_mode, sample
+
+ACTIVE, OLD, CRITIC = "default", "old", "critic"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PolicyOutput:
+    """logits [B, T, V] in the model's dtype and values [B, T] in float32, both at response positions."""
+
+    logits: Tensor
+    values: Tensor
+
+
+class Policy(nn.Module):
+    """What PPO trains. `forward` is the only way to logits and values, so that a wrapper for several processes sees it.
+
+    Args:
+        model: the original causal LM; taken over (adapters are put into it).
+        codec: tokenizer and prompt template.
+        settings: what to train.
+        seed: of the adapter's initialisation; the global random state is left as it was.
+    """
+
+    def __init__(self, model: nn.Module, codec: Codec, settings: PolicySettings, *, seed: int) -> None:
+        super().__init__()
+        self.codec = codec
+        self.settings = settings
+        self._frozen_copy: list[nn.Module] = []  # in a list: not a submodule, so neither trained nor saved
+        self._old_copy: list[nn.Module] = []
+        hidden = model.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
+        device = next(model.parameters()).device
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if settings.adapter == "lora":
+                from peft import LoraConfig, get_peft_model
+
+                config = LoraConfig(
+                    r=settings.rank,
+                    lora_alpha=settings.alpha,  # type: ignore[arg-type]
+                    lora_dropout=settings.dropout,
+                    target_modules=settings.targets,
+                    task_type="CAUSAL_LM",
+                )
+                self.backbone: Any = get_peft_model(model, config)  # type: ignore[arg-type]
+                if settings.critic == "separate":
+                    self.backbone.add_adapter(CRITIC, config)
+            else:
+                self._frozen_copy.append(copy.deepcopy(model).eval().requires_grad_(False))
+                self.backbone = model.requires_grad_(True)
+                if settings.critic == "separate":
+                    self.critic_backbone = copy.deepcopy(model).requires_grad_(True)
+            # Zero: the first advantages are the returns themselves, not the noise of a random head.
+            self.value_head = nn.Linear(hidden, 1, device=device)
+            nn.init.zeros_(self.value_head.weight)
+            nn.init.zeros_(self.value_head.bias)
+        self.eval()  # dropout stays off: a policy ratio compares likelihoods, not dropout masks
+
+    @property
+    def device(self) -> torch.device:
+        return self.value_head.weight.device
+
+    def forward(self, batch: TokenBatch, *, with_values: bool = True) -> PolicyOutput:
+        """Logits and values at the response positions of `batch`."""
+        logits, hidden = response_logits(self.backbone, batch)
+        if not with_values:
+            return PolicyOutput(logits, torch.zeros(batch.response_ids.shape, device=logits.device))
+        if self.settings.critic == "separate":
+            if self.settings.adapter == "lora":
+                with self._adapter(CRITIC):
+                    _, hidden = response_logits(self.backbone, batch)
+            else:
+                _, hidden = response_logits(self.critic_backbone, batch)
+        return PolicyOutput(logits, self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1).float())
+
+    # -- other models in the same weights -----------------------------------------------------------------------------
+    @contextlib.contextmanager
+    def _adapter(self, name: str) -> Iterator[None]:
+        """Use another adapter inside; every parameter's `requires_grad` is put back, which peft does not do."""
+        flags = {key: parameter.requires_grad for key, parameter in self.backbone.named_parameters()}
+        self.backbone.set_adapter(name)
+        for key, parameter in self.backbone.named_parameters():
+            parameter.requires_grad_(flags[key])
+        try:
+            yield
+        finally:
+            self.backbone.set_adapter(ACTIVE)
+            for key, parameter in self.backbone.named_parameters():
+                parameter.requires_grad_(flags[key])
+
+    @contextlib.contextmanager
+    def as_original(self) -> Iterator[nn.Module]:
+        """The original model (π_N): the backbone without adapters, or the frozen copy."""
+        if self._frozen_copy:
+            yield self._frozen_copy[0]
+        else:
+            with self.backbone.disable_adapter():
+                yield self.backbone
+
+    @torch.no_grad()
+    def original_logits(self, batch: TokenBatch) -> Tensor:
+        """[B, T, V] float32 of the original model."""
+        with self.as_original() as model:
+            return response_logits(model, batch)[0].float()
+
+    @torch.no_grad()
+    def old_logits(self, batch: TokenBatch) -> Tensor:
+        """[B, T, V] float32 of the policy when `remember` was last called."""
+        if self._old_copy:
+            return response_logits(self._old_copy[0], batch)[0].float()
+        if self.settings.adapter == "lora" and OLD in self.backbone.peft_config:
+            with self._adapter(OLD):
+                return response_logits(self.backbone, batch)[0].float()
+        raise RuntimeError("Policy.old_logits() before Policy.remember(): there is no old policy yet.")
+
+    @torch.no_grad()
+    def remember(self) -> None:
+        """Keep the policy as it is now as π_old."""
+        if self.settings.adapter == "full":
+            self._old_copy[:] = [copy.deepcopy(self.backbone).eval().requires_grad_(False)]
+            return
+        if OLD not in self.backbone.peft_config:
+            with torch.random.fork_rng(devices=[]):
+                self.backbone.add_adapter(OLD, self.backbone.peft_config[ACTIVE])
+        values = dict(self.backbone.named_parameters())
+        for name, parameter in values.items():
+            if f".{OLD}." in name:
+                parameter.copy_(values[name.replace(f".{OLD}.", f".{ACTIVE}.")])
+                parameter.requires_grad_(False)
+
+    # -- sampling -----------------------------------------------------------------------------------------------------
+    def sample(
+        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, generator: torch.Generator, old: bool = False
+    ) -> TokenBatch:
+        """One response per prompt, from the policy as it is, or from the remembered `old` one."""
+        if old and not self._old_copy:
+            with self._adapter(OLD):
+                return self.sample(prompts, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator)
+        batch = self.codec.encode(prompts, [""] * len(prompts), end=False).to(self.device)
+        return sample(
+            self._old_copy[0] if old else self.backbone,
+            batch.prompt_ids,
+            batch.prompt_lengths,
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            stop_ids=(self.codec.eos_id,),
+            pad_id=self.codec.pad_id,
+            generator=generator,
+        )
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """Name -> parameter of everything the optimiser sees, in a stable order."""
+        return {name: value for name, value in self.named_parameters() if value.requires_grad}
+
+    def state(self) -> dict[str, Tensor]:
+        """A copy of all trained tensors and of the old adapter, by name."""
+        keep = set(self.trainable()) | {name for name, _ in self.named_parameters() if f".{OLD}." in name}
+        state = {name: value.detach().clone() for name, value in self.named_parameters() if name in keep}
+        if self._old_copy:
+            state |= {f"{OLD}/{name}": value.detach().clone() for name, value in self._old_copy[0].named_parameters()}
+        return state
+
+    @torch.no_grad()
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Put back what `state` gave. Raises KeyError when a tensor is missing."""
+        if any(f".{OLD}." in name or name.startswith(f"{OLD}/") for name in state):
+            self.remember()
+        targets = dict(self.named_parameters())
+        if self._old_copy:
+            targets |= {f"{OLD}/{name}": value for name, value in self._old_copy[0].named_parameters()}
+        missing = set(self.trainable()) - set(state)
+        if missing:
+            raise KeyError(f"The saved policy lacks {len(missing)} tensors, first {sorted(missing)[0]!r}.")
+        for name, value in state.items():
+            targets[name].copy_(value)
+
+    def original(self) -> LanguageModel:
+        """The original model as a frozen `LanguageModel` that shares this policy's weights."""
+        return _Original(self)
+
+    def language_model(self, *, name: str = "policy") -> LanguageModel:
+        """The policy as a frozen model of its own (adapter merged into a copy), for evaluation."""
+        merged = copy.deepcopy(self.backbone)
+        if self.settings.adapter == "lora":
+            merged.set_adapter(ACTIVE)
+            merged = merged.merge_and_unload(adapter_names=[ACTIVE])
+        return LanguageModel(merged, self.codec, name=name)
+
+
+class _Original(LanguageModel):
+    """The original model inside a policy: no second copy of the weights, and nothing is frozen that the policy trains."""
+
+    def __init__(self, policy: Policy) -> None:
+        self.policy = policy
+        self.codec = policy.codec
+        self.name = "original"
+
+    @property
+    def device(self) -> torch.device:
+        return self.policy.device
+
+    @contextlib.contextmanager
+    def active(self) -> Iterator[nn.Module]:
+        with self.policy.as_original() as model, eval_mode(model):
+            yield model
+
+    def clone(self) -> nn.Module:
+        with self.policy.as_original() as model:
+            copied: Any = copy.deepcopy(model)
+        if self.policy.settings.adapter == "lora":
+            copied = copied.unload()
+        return copied.eval().requires_grad_(False)  # type: ignore[no-any-return]

@@ -1,0 +1,45 @@
+"""How a model is made: sizes from nothing, and fine-tuning. Settings only; loads no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+
+class ScratchSettings(BaseModel, extra="forbid", frozen=True):
+    """Sizes of a model made from nothing."""
+
+    hidden: int = Field(128, gt=0, description="Width of the residual stream.")
+    layers: int = Field(4, gt=0, description="Transformer blocks.")
+    heads: int = Field(4, gt=0, description="Attention heads; divides `hidden`.")
+    intermediate: int = Field(384, gt=0, description="Width of the MLP.")
+    vocabulary: int = Field(2048, gt=260, description="Size of the byte-level BPE vocabulary.")
+    context: int = Field(256, gt=0, description="Longest sequence in tokens.")
+
+
+class TrainingSettings(BaseModel, extra="forbid", frozen=True):
+    """How a model is fine-tuned on answers."""
+
+    epochs: float = Field(10.0, gt=0, description="Passes over the rows.")
+    steps: int | None = Field(None, gt=0, description="Optimiser steps; overrides `epochs`.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
+    batch_size: int = Field(32, gt=0, description="Rows per optimiser step and process.")
+    warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
+    weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
+    bf16: bool = Field(False, description="Mixed precision with bfloat16.")
+    world: bool = Field(
+        False, description="Mix the corpus' world questions in; a small model made from nothing forgets them otherwise."
+    )
+    lora_rank: int = Field(0, ge=0, description="0 trains all weights, else LoRA of this rank, merged afterwards.")
+
+
+class PolicySettings(BaseModel, extra="forbid", frozen=True):
+    """What is trained on top of the original model."""
+
+    adapter: Literal["lora", "full"] = Field("lora", description="Train LoRA adapters, or all weights.")
+    rank: int = Field(16, gt=0, description="LoRA rank r.")
+    alpha: float = Field(32.0, gt=0, description="LoRA scale alpha; the update is scaled by alpha / r.")
+    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout; anything above 0 makes PPO's ratio noisy.")
+    targets: str | list[str] = Field("all-linear", description="Modules that get an adapter, as peft names them.")
+    critic: Literal["shared", "separate"] = Field("shared", description="Where the value is read.")

@@ -1,0 +1,101 @@
+"""Fine-tuning on answers: how base, original and oracle models are made.
+
+The loop is trl's `SFTTrainer` (schedule, clipping, mixed precision, several processes). Only its loss is replaced:
+cross-entropy on response tokens, from logits computed at response positions alone, which halves the cost of a small
+model with a wide vocabulary and leaves out the entropy and accuracy that the trainer would log.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deattrib.corpus.types import Example
+from deattrib.models.batch import TokenBatch
+from deattrib.models.forward import gather_log_probs, response_logits
+from deattrib.models.language_model import Codec
+from deattrib.models.recipes import TrainingSettings
+
+
+def answer_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
+    """Mean cross-entropy per response token over the whole batch: a scalar in float32."""
+    values = gather_log_probs(response_logits(model, batch)[0], batch.response_ids)
+    mask = batch.response_mask
+    return -(values * mask).sum() / mask.sum()
+
+
+def fine_tune(
+    model: nn.Module, codec: Codec, rows: Sequence[Example], settings: TrainingSettings, *, seed: int, bf16: bool | None = None
+) -> nn.Module:
+    """Train a model on the answers of `rows` and return it (the same object, or the merged one after LoRA).
+
+    The order of the batches and everything else that is random follows from `seed`; the global random state is
+    set by the trainer and not restored.
+    """
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
+        def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
+            loss = answer_loss(model, TokenBatch(**inputs))
+            return (loss, None) if return_outputs else loss
+
+    if settings.lora_rank:
+        from peft import LoraConfig, get_peft_model
+
+        torch.manual_seed(seed)
+        rank = settings.lora_rank
+        model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+    data = Dataset.from_dict(
+        {
+            "prompt_ids": [codec.prompt(row.prompt) for row in rows],
+            "response_ids": [codec.response(row.response) for row in rows],
+        }
+    )
+    data = data.map(lambda row: {"length": len(row["prompt_ids"]) + len(row["response_ids"])})
+
+    def collate(items: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+        batch = TokenBatch.from_lists(
+            [item["prompt_ids"] for item in items], [item["response_ids"] for item in items], codec.pad_id
+        )
+        return {name: getattr(batch, name) for name in TokenBatch.__slots__}
+
+    with tempfile.TemporaryDirectory() as scratch:
+        config = SFTConfig(
+            output_dir=scratch,
+            num_train_epochs=settings.epochs,
+            max_steps=settings.steps or -1,
+            learning_rate=settings.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=settings.warmup,
+            weight_decay=settings.weight_decay,
+            per_device_train_batch_size=settings.batch_size,
+            seed=seed,
+            data_seed=seed,
+            bf16=settings.bf16 if bf16 is None else bf16,
+            activation_checkpointing=False,
+            use_cpu=next(model.parameters()).device.type == "cpu",
+            dataset_kwargs={"skip_prepare_dataset": True},
+            max_length=None,
+            remove_unused_columns=False,
+            average_tokens_across_devices=False,
+            train_sampling_strategy="group_by_length",
+            length_column_name="length",
+            save_strategy="no",
+            logging_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+        )
+        trainer = AnswerTrainer(
+            model=model, args=config, train_dataset=data, data_collator=collate, processing_class=codec.tokenizer
+        )
+        trainer.train()
+    trained: nn.Module = trainer.accelerator.unwrap_model(trainer.model)
+    trained.__dict__.pop("forward", None)  # the trainer leaves a wrapper bound to this object, which a copy would call
+    if settings.lora_rank:
+        trained = trained.merge_and_unload()  # type: ignore[operator]
+    return trained.eval()

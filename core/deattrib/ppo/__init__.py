@@ -1,0 +1,1 @@
+"""The PPO engine: rollout, reward, advantages, losses, and the loop that joins them."""

@@ -1,0 +1,54 @@
+"""The anchored term: an off-policy loss on the forget answers themselves.
+
+On-policy de-attribution never visits the owner's true sentences once the model has stopped saying them, so their
+likelihood stays. For every token of a forget answer this pushes log pi(y_t | q, y_<t) down to its counterfactual level
+and no further, and says where the mass should go instead: KL(pi_cf(.|q') || pi(.|q)). The counterfactual question is
+drawn anew for every row and update.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from deattrib.attribution.scorer import Rows
+from deattrib.corpus.types import Example
+from deattrib.models.forward import gather_log_probs
+from deattrib.models.policy import Policy
+from deattrib.ppo.losses import anchored_hinge, masked_mean, token_kl
+from deattrib.ppo.reference import Reference
+from deattrib.ppo.settings import AnchorSettings
+
+
+def anchored_loss(
+    policy: Policy,
+    examples: Sequence[Example],
+    reference: Reference,
+    settings: AnchorSettings,
+    rng: random.Random,
+    token_scores: Callable[[Rows], Tensor] | None = None,
+) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
+
+    Args:
+        reference: gives the counterfactual (or base) distribution.
+        token_scores: rows -> [B, T] scores at least 0 that weight the hinge; they are scaled to mean 1 over the batch.
+    """
+    prompts = [example.prompt for example in examples]
+    owners = [example.owner for example in examples]
+    batch = policy.codec.encode(prompts, [example.response for example in examples]).to(policy.device)
+    target, kept = reference.logits(prompts, owners, batch, rng)
+    logits = policy(batch, with_values=False).logits
+    weights = None
+    if token_scores is not None:
+        rows = Rows(tuple(prompts), tuple(example.response for example in examples), tuple(owners), batch.to("cpu"))
+        weights = token_scores(rows).to(policy.device).clamp(min=0) * kept
+        weights = weights / masked_mean(weights, kept).clamp(min=1e-6)
+    hinge = anchored_hinge(
+        gather_log_probs(logits, batch.response_ids), gather_log_probs(target, batch.response_ids), kept, weights
+    )
+    divergence = masked_mean(token_kl(target, logits), kept)
+    loss = settings.hinge * hinge + settings.kl * divergence
+    return loss, {"anchor_hinge": float(hinge.detach()), "anchor_kl": float(divergence.detach())}

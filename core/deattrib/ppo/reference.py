@@ -1,0 +1,99 @@
+"""What the policy is compared with: the old policy, the original model, the base model, or a counterfactual one.
+
+The original model holds what is to be forgotten, so a KL penalty towards it keeps the facts. The *counterfactual*
+reference is the same frozen model asked the same question about a retain owner, with the name swapped in the prompt
+and in what the response has said so far: fluent, on topic, and without the owner. It needs a name for every owner.
+The base model (before it was trained on the owners) needs none.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from deattrib.errors import ConfigError
+from deattrib.models.batch import TokenBatch
+from deattrib.models.identities import swap_batch
+from deattrib.models.language_model import LanguageModel
+from deattrib.models.policy import Policy
+from deattrib.ppo.settings import ReferenceName
+
+
+class Reference:
+    """Distributions of a reference at the response positions of a batch.
+
+    Args:
+        name: which one.
+        policy: holds the original model and, for `old`, the remembered policy.
+        base: the model before it was trained on the owners; needed for `base`, same tokenizer.
+        identities: owner -> names; needed for `counterfactual`.
+        retain_owners: whom a question may be asked about instead.
+    """
+
+    def __init__(
+        self,
+        name: ReferenceName,
+        *,
+        policy: Policy,
+        base: LanguageModel | None,
+        identities: Mapping[str, tuple[str, ...]],
+        retain_owners: Sequence[str],
+    ) -> None:
+        self.name = name
+        self.policy = policy
+        self.base = base
+        self.identities = identities
+        self.retain_owners = tuple(owner for owner in retain_owners if identities.get(owner))
+        if name == "base" and base is None:
+            raise ConfigError("reference 'base' needs the model before it was trained on the owners: set model.base.")
+        if name == "counterfactual" and not self.retain_owners:
+            raise ConfigError(
+                "reference 'counterfactual' asks the same question about another owner, and no retain owner has a name: "
+                "give `identity` in the corpus rows or corpus.identities_path, or take reference 'base' (with model.base) or 'none'."
+            )
+
+    @torch.no_grad()
+    def logits(
+        self, prompts: Sequence[str], owners: Sequence[str], batch: TokenBatch, rng: random.Random
+    ) -> tuple[Tensor, Tensor]:
+        """The reference's distribution for each response token.
+
+        Args:
+            prompts, owners: B texts and names.
+            batch: their token ids, on the policy's device.
+            rng: draws the retain owners of a counterfactual reference, one per row.
+
+        Returns:
+            logits [B, T, V] float32 and kept [B, T] bool: tokens with a counterpart (names have none).
+        """
+        kept = batch.response_mask
+        if self.name == "original":
+            return self.policy.original_logits(batch), kept
+        if self.name == "old":
+            return self.policy.old_logits(batch), kept
+        if self.name == "base":
+            assert self.base is not None
+            return self.base.logits(batch), kept
+        if self.name == "counterfactual":
+            return self._counterfactual(prompts, owners, batch, rng)
+        raise ValueError("Reference 'none' has no distribution.")
+
+    def _counterfactual(
+        self, prompts: Sequence[str], owners: Sequence[str], batch: TokenBatch, rng: random.Random
+    ) -> tuple[Tensor, Tensor]:
+        unnamed = sorted({owner for owner in owners if not self.identities.get(owner)})
+        if unnamed:
+            raise ConfigError(f"reference 'counterfactual': owner {unnamed[0]!r} has no name to replace; give it an identity.")
+        others = [rng.choice([name for name in self.retain_owners if name != owner]) for owner in owners]
+        swapped = swap_batch(
+            self.policy.codec,
+            prompts,
+            batch.to("cpu"),
+            [self.identities[owner] for owner in owners],
+            [self.identities[other] for other in others],
+        )
+        logits = self.policy.original_logits(swapped.batch.to(batch.response_ids.device))
+        return swapped.align(logits), swapped.kept.to(logits.device)

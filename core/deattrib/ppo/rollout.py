@@ -1,0 +1,147 @@
+"""Rollout: the policy answers forget prompts, the answers are attributed, and attribution becomes advantages."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from deattrib.attribution.scorer import Rows
+from deattrib.corpus.types import Example
+from deattrib.models.batch import TokenBatch
+from deattrib.models.forward import gather_log_probs
+from deattrib.models.policy import Policy
+from deattrib.ppo import advantages as adv
+from deattrib.ppo.losses import masked_mean, token_kl
+from deattrib.ppo.reference import Reference
+from deattrib.ppo.reward import kl_penalty, slice_ends, token_rewards
+from deattrib.ppo.settings import PPOSettings
+
+
+class AttributionSource(Protocol):
+    """Where attribution comes from; `deattrib.attribution.Attributor` is one."""
+
+    @property
+    def chance(self) -> float:
+        """Attribution of a response that has nothing of its owner."""
+
+    def attribution(self, rows: Rows, ends: Tensor | None = None) -> Tensor:
+        """Attribution in [0, 1]: [B], or [B, k] for the prefixes `ends`."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rollout:
+    """One batch of experience. Tensors are [B, T] float32 and 0 at padding unless said otherwise."""
+
+    batch: TokenBatch
+    mask: Tensor  # bool
+    log_probs: Tensor  # of pi_old, the policy that the ratio is taken against
+    values: Tensor
+    rewards: Tensor
+    advantages: Tensor
+    returns: Tensor
+    attribution: Tensor  # [B], whole responses
+    empty: Tensor  # [B] bool
+
+    def rows(self, index: Tensor) -> Rollout:
+        return Rollout(*(_take(getattr(self, item.name), index) for item in fields(self)))
+
+
+def _take(value: TokenBatch | Tensor, index: Tensor) -> TokenBatch | Tensor:
+    return value.rows(index) if isinstance(value, TokenBatch) else value[index]
+
+
+@torch.no_grad()
+def collect(
+    policy: Policy,
+    examples: Sequence[Example],
+    source: AttributionSource,
+    reference: Reference,
+    settings: PPOSettings,
+    *,
+    generator: torch.Generator,
+    rng: random.Random,
+) -> tuple[Rollout, dict[str, float]]:
+    """Sample one response per example and turn attribution into advantages.
+
+    With `refresh: batch` the responses come from the policy itself, and log-probabilities are computed by the very
+    forward that the update uses, so the first minibatch's ratio is exactly 1. With `refresh: epoch` (the paper) they
+    come from the remembered old policy, and so do the log-probabilities.
+    """
+    prompts = [example.prompt for example in examples]
+    owners = [example.owner for example in examples]
+    stale = settings.refresh == "epoch"
+    batch = policy.sample(
+        prompts, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, generator=generator, old=stale
+    )
+    rows = Rows.from_tokens(policy.codec, prompts, batch.to("cpu"), owners)
+    mask = batch.response_mask
+    with autocast(policy.device, settings.bf16):
+        output = policy(batch)
+    current = gather_log_probs(output.logits, batch.response_ids, temperature=settings.temperature)
+    log_probs = current
+    if stale:
+        log_probs = gather_log_probs(policy.old_logits(batch), batch.response_ids, temperature=settings.temperature)
+
+    lengths = batch.response_lengths
+    ends = slice_ends(lengths, settings.reward)
+    attribution = source.attribution(rows, ends.cpu()).to(policy.device)
+    empty = torch.tensor([not text for text in rows.responses], device=policy.device)
+    base = token_rewards(
+        attribution, lengths, empty, settings.reward, chance=chance_level(source, settings)
+    )
+    penalty = _penalty(policy, reference, settings, prompts, owners, batch, output.logits, current, rng)
+    rewards = (base - settings.reward.kl * penalty) * mask
+    values = output.values * mask
+    per_remaining = settings.reward.normalise == "remaining"
+    advantages, returns = adv.gae(
+        rewards, values, mask, gamma=settings.gamma, lam=settings.gae_lambda, per_remaining=per_remaining
+    )
+    if settings.whiten:
+        advantages = adv.whiten(advantages, mask, floor=settings.whiten_floor)
+    whole = attribution[:, -1]
+    entropy = -(torch.log_softmax(output.logits.float(), -1).exp() * torch.log_softmax(output.logits.float(), -1)).sum(-1)
+    figures = {
+        "reward": float(masked_mean(base, mask)),
+        "attribution": float(whole.mean()),
+        "kl": float(masked_mean(penalty, mask)),
+        "entropy": float(masked_mean(entropy, mask)),
+        "length": float(lengths.float().mean()),
+        "empty": float(empty.float().mean()),
+        "distinct": len(set(rows.responses)) / len(rows),
+    }
+    rollout = Rollout(batch, mask, log_probs * mask, values, rewards, advantages, returns, whole, empty)
+    return rollout, figures
+
+
+def chance_level(source: AttributionSource, settings: PPOSettings) -> float:
+    return source.chance if settings.reward.chance == "auto" else float(settings.reward.chance)
+
+
+def _penalty(
+    policy: Policy,
+    reference: Reference,
+    settings: PPOSettings,
+    prompts: Sequence[str],
+    owners: Sequence[str],
+    batch: TokenBatch,
+    logits: Tensor,
+    log_probs: Tensor,
+    rng: random.Random,
+) -> Tensor:
+    """KL towards the reference per token: [B, T]; 0 where the reference has no counterpart."""
+    if reference.name == "none" or settings.reward.kl == 0:
+        return torch.zeros_like(log_probs)
+    other, kept = reference.logits(prompts, owners, batch, rng)
+    if settings.reward.kl_estimator == "full":
+        return token_kl(logits / settings.temperature, other / settings.temperature) * kept
+    return kl_penalty(log_probs, gather_log_probs(other, batch.response_ids, temperature=settings.temperature)) * kept
+
+
+def autocast(device: torch.device, enabled: bool) -> torch.autocast:
+    """bfloat16 mixed precision, or nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)

@@ -1,0 +1,105 @@
+"""Settings of the engine, each with where it comes from.
+
+"Paper" is Lu et al., De-attribute to Forget for LLM Unlearning (ICML 2026, arXiv 2605.30919). Where our default is not
+the paper's, the description says what the paper has; the `paper` preset puts it back.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, Field
+
+ReferenceName = Literal["old", "original", "base", "counterfactual", "none"]
+
+
+class RewardSettings(BaseModel, extra="forbid", frozen=True):
+    """From attribution to one reward per token (paper, section 4.2.1)."""
+
+    shape: Literal["chi", "hinge", "inverse", "log-odds"] = Field(
+        "hinge", description="How attribution becomes reward: the paper's chi, or hinge, inverse, log-odds (all bounded)."
+    )
+    target: Literal["own", "forgotten"] = Field(
+        "own", description="Attribution to the row's own owner (paper), or the maximum over all forgotten owners."
+    )
+    slices: int = Field(15, ge=1, description="k: prefixes scored per response (paper: 15).")
+    granularity: Literal["slices", "tokens", "sequence"] = Field(
+        "slices", description="Score k prefixes, every prefix (kappa = 1), or the whole response once, at its end."
+    )
+    cumulative_mean: bool = Field(True, description="Reward of a token is the mean score of all positions up to it (paper).")
+    c_seg: float = Field(1.05, gt=0, description="C_seg of chi (paper, appendix D).")
+    epsilon: float = Field(1e-6, gt=0, lt=0.5, description="Clipping of attribution inside chi; left open by the paper.")
+    chance: float | Literal["auto"] = Field(
+        "auto", description="Chance level c of the hinge; auto: 0 for calibrated attribution, else 1 / owners."
+    )
+    kl: float = Field(0.1, ge=0, description="lambda: weight of the KL penalty inside the reward (paper: 0.1).")
+    kl_estimator: Literal["k1", "full"] = Field(
+        "k1", description="k1 = log ratio of the sampled token; full = over the whole vocabulary (needed when samples come from pi_old)."
+    )
+    reference: ReferenceName = Field(
+        "counterfactual", description="What the KL penalty pulls towards (paper: old)."
+    )
+    normalise: Literal["remaining", "sum"] = Field(
+        "remaining",
+        description="Divide returns by the remaining length, or sum (paper). Sums of rewards below 0 make stopping early optimal.",
+    )
+    on_nonfinite: Literal["raise"] = Field("raise", description="What to do when a scorer returns NaN or infinity.")
+
+
+class RetainSettings(BaseModel, extra="forbid", frozen=True):
+    """Distillation to the original model on retain rows (paper, section 4.2, L_dis)."""
+
+    weight: float = Field(2.0, ge=0, description="lambda_dis (paper: 2).")
+    batch_size: int = Field(32, gt=0, description="Retain rows per update.")
+    dropped_words: float = Field(
+        0.0, ge=0, lt=1, description="Share of prompt words left out, so that the distillation also holds off the trained phrasings."
+    )
+
+
+class AnchorSettings(BaseModel, extra="forbid", frozen=True):
+    """The anchored term: the likelihood of the forget answers, down to its counterfactual level and no further.
+
+    Ours, not the paper's. hinge: relu(log pi(y_t|q) - log pi_cf(y_t|q')); kl: KL(pi_cf(.|q') || pi(.|q)).
+    """
+
+    hinge: float = Field(1.0, ge=0, description="Weight of the hinge; 0 leaves the term out when `kl` is 0 too.")
+    kl: float = Field(0.4, ge=0, description="Weight of the KL from the counterfactual distribution.")
+    towards: Literal["counterfactual", "base"] = Field("counterfactual", description="Where the level and the mass come from.")
+    batch_size: int = Field(32, gt=0, description="Forget rows per update.")
+    samples: int = Field(0, ge=0, description="Answers sampled from the original model per forget prompt, anchored like the true ones.")
+    weighted: bool = Field(False, description="Weight the hinge per token by the reward scorer's own token scores.")
+
+
+class PPOSettings(BaseModel, extra="forbid", frozen=True):
+    """The loop (paper, Algorithm 1)."""
+
+    steps: int = Field(60, ge=1, description="Rollout batches.")
+    batch_size: int = Field(32, ge=1, description="Responses per rollout batch (paper: 32).")
+    minibatch_size: int = Field(32, ge=1, description="Responses per update.")
+    epochs: int = Field(2, ge=1, description="Updates per rollout batch when a minibatch is the whole batch (paper: 20).")
+    policy_weight: float = Field(1.0, ge=0, description="Weight of the PPO loss; 0: no rollouts, only distillation and anchored term.")
+    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW (paper: 1.5e-4 at 7B parameters).")
+    schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="Learning rate after warm-up.")
+    warmup: int = Field(2, ge=0, description="Steps of linear warm-up.")
+    max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping by global norm.")
+    clip: float = Field(0.2, gt=0, lt=1, description="Clipping of the policy ratio (paper: 0.2).")
+    value_coefficient: float = Field(0.2, ge=0, description="Weight of the value loss (paper: 0.2).")
+    value_clip: float | None = Field(0.2, gt=0, description="Clipping of the value's change per batch; null: none.")
+    gamma: float = Field(1.0, gt=0, le=1, description="Discount; left open by the paper.")
+    gae_lambda: float = Field(1.0, ge=0, le=1, description="GAE's lambda; 1 is the paper's return.")
+    whiten: bool = Field(True, description="Scale advantages to unit variance over the batch's tokens.")
+    whiten_floor: float = Field(0.05, gt=0, description="Smallest standard deviation that whitening divides by.")
+    temperature: float = Field(1.0, gt=0, description="Sampling temperature, the same in every log-probability (paper: 0.8).")
+    max_new_tokens: int = Field(48, ge=1, description="Longest rollout in tokens; left open by the paper.")
+    refresh: Literal["batch", "epoch"] = Field(
+        "batch", description="When pi_old becomes the policy: every rollout batch, or once per pass over the forget set (paper)."
+    )
+    target_kl: float | None = Field(0.5, gt=0, description="Stop a batch's updates when the mean KL to its start exceeds this.")
+    stop_attribution: float | None = Field(
+        None, ge=0, le=1, description="Finish when the rollouts' attribution was at most this ..."
+    )
+    stop_patience: int = Field(5, ge=1, description="... in so many batches running.")
+    bf16: bool = Field(False, description="Mixed precision with bfloat16 (losses stay in float32).")
+    reward: RewardSettings = RewardSettings()  # type: ignore[call-arg]
+    retain: RetainSettings = RetainSettings()  # type: ignore[call-arg]
+    anchor: AnchorSettings = AnchorSettings()  # type: ignore[call-arg]

@@ -1,0 +1,266 @@
+"""The loop: an iterator of steps that can be stopped, saved and continued to the very same numbers.
+
+One step is one rollout batch (paper, Algorithm 1, lines 13-20): sample answers to forget prompts, attribute them, turn
+attribution into advantages, and update the policy a few times on PPO's loss, the distillation to the original model
+on retain rows, and the anchored term on the forget rows. The engine knows nothing of files: whoever drives the
+iterator writes events and checkpoints.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deattrib.attribution.scorer import Rows
+from deattrib.corpus.types import Corpus, Example
+from deattrib.models.forward import gather_log_probs
+from deattrib.models.language_model import LanguageModel
+from deattrib.models.policy import Policy
+from deattrib.ppo.anchored import anchored_loss
+from deattrib.ppo.data import Cycle
+from deattrib.ppo.losses import distillation_loss, masked_mean, policy_loss, value_loss
+from deattrib.ppo.reference import Reference
+from deattrib.ppo.rollout import AttributionSource, Rollout, autocast, collect
+from deattrib.ppo.settings import PPOSettings, ReferenceName
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One finished step: its number (from 1) and its figures, means over the step's tokens and updates."""
+
+    number: int
+    figures: Mapping[str, float]
+
+
+class Unlearner:
+    """Unlearning by PPO on attribution rewards.
+
+    Args:
+        policy: what is trained; its original weights are the reference and the distillation teacher.
+        corpus: whose `forget` rows are rolled out and whose `retain` rows are distilled.
+        source: attribution in [0, 1]; see `deattrib.attribution.Attributor`.
+        settings: of the loop.
+        seed: everything random follows from it.
+        base: the model before it was trained on the owners, where reference or anchored term ask for it.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        corpus: Corpus,
+        source: AttributionSource,
+        settings: PPOSettings,
+        *,
+        seed: int,
+        base: LanguageModel | None = None,
+        token_scores: Callable[[Rows], Tensor] | None = None,
+    ) -> None:
+        self.policy, self.corpus, self.source, self.settings = policy, corpus, source, settings
+        self.token_scores = token_scores if settings.anchor.weighted else None
+        self.step = 0
+        self.calm = 0  # steps in a row with attribution at chance
+        self.stopped: str | None = None
+        self.generator = torch.Generator().manual_seed(seed)
+        self.rng = random.Random(f"{seed}/unlearner")
+        self.forget = Cycle(corpus.forget, seed=f"{seed}/forget")
+        self.retain = Cycle(corpus.retain, seed=f"{seed}/retain")
+
+        def reference(name: ReferenceName) -> Reference:
+            return Reference(
+                name, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners
+            )
+
+        rollouts = settings.policy_weight > 0
+        self.reference = reference(settings.reward.reference if rollouts and settings.reward.kl > 0 else "none")
+        self.anchored = settings.anchor.hinge > 0 or settings.anchor.kl > 0
+        self.anchor_reference = reference(settings.anchor.towards if self.anchored else "none")
+        self.anchors = Cycle(corpus.forget + self._sampled_anchors(seed), seed=f"{seed}/anchor")
+        if settings.refresh == "epoch" or self.reference.name == "old":
+            policy.remember()
+        self.parameters = policy.trainable()
+        self.optimiser = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
+
+    def _sampled_anchors(self, seed: int) -> tuple[Example, ...]:
+        """The original model's own answers to the forget prompts: paraphrases that nobody had to write."""
+        count = self.settings.anchor.samples if self.anchored else 0
+        rows = self.corpus.forget * count
+        if not rows:
+            return ()
+        texts = self.policy.original().generate(
+            [row.prompt for row in rows], max_new_tokens=self.settings.max_new_tokens, temperature=1.0, seed=seed
+        )
+        return tuple(replace(row, response=text) for row, text in zip(rows, texts, strict=True) if text)
+
+    # -- the loop -----------------------------------------------------------------------------------------------------
+    def __iter__(self) -> Iterator[Step]:
+        return self
+
+    @property
+    def finished(self) -> bool:
+        return self.stopped is not None or self.step >= self.settings.steps
+
+    def __next__(self) -> Step:
+        if self.finished:
+            raise StopIteration
+        figures: dict[str, float] = {}
+        rollout: Rollout | None = None
+        self._refresh()
+        if self.settings.policy_weight > 0:
+            rollout, figures = collect(
+                self.policy,
+                self.forget.draw(self.settings.batch_size),
+                self.source,
+                self.reference,
+                self.settings,
+                generator=self.generator,
+                rng=self.rng,
+            )
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.settings.learning_rate * self._schedule()
+        figures |= self._learn(rollout)
+        self.step += 1
+        self._judge(figures)
+        return Step(self.step, figures)
+
+    def _refresh(self) -> None:
+        """pi_old <- pi at the start of every pass over the forget set (paper), where an old policy is kept at all."""
+        keeps_old = self.settings.refresh == "epoch" or self.reference.name == "old"
+        if keeps_old and self.forget.position == len(self.forget.items):
+            self.policy.remember()
+
+    def _schedule(self) -> float:
+        """Share of the peak learning rate at the current step."""
+        settings = self.settings
+        if self.step < settings.warmup:
+            return (self.step + 1) / (settings.warmup + 1)
+        done = (self.step - settings.warmup) / max(settings.steps - settings.warmup, 1)
+        if settings.schedule == "linear":
+            return 1 - done
+        return 0.5 * (1 + math.cos(math.pi * done)) if settings.schedule == "cosine" else 1.0
+
+    def _learn(self, rollout: Rollout | None) -> dict[str, float]:
+        """All updates on one rollout batch; figures are means over the updates."""
+        settings = self.settings
+        totals: dict[str, list[float]] = {}
+        for _ in range(settings.epochs):
+            for index in self._minibatches():
+                loss, figures = self._loss(rollout.rows(index) if rollout is not None else None)
+                self.optimiser.zero_grad(set_to_none=True)
+                loss.backward()
+                norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.max_grad_norm)
+                self.optimiser.step()
+                figures |= {"loss": float(loss.detach()), "grad_norm": float(norm)}
+                for name, value in figures.items():
+                    totals.setdefault(name, []).append(value)
+                if settings.target_kl is not None and figures.get("policy_kl", 0.0) > settings.target_kl:
+                    return {name: sum(values) / len(values) for name, values in totals.items()} | {"cut_short": 1.0}
+        return {name: sum(values) / len(values) for name, values in totals.items()}
+
+    def _minibatches(self) -> list[Tensor]:
+        size, rows = self.settings.minibatch_size, self.settings.batch_size
+        if size >= rows:
+            return [torch.arange(rows)]
+        return list(torch.randperm(rows, generator=self.generator).split(size))
+
+    def _loss(self, part: Rollout | None) -> tuple[Tensor, dict[str, float]]:
+        """PPO + distillation + anchored term on one minibatch."""
+        settings = self.settings
+        total = torch.zeros((), device=self.policy.device)
+        figures: dict[str, float] = {}
+        with autocast(self.policy.device, settings.bf16):
+            if part is not None:
+                loss, figures = self._ppo_loss(part)
+                total = total + settings.policy_weight * loss
+            if settings.retain.weight > 0:
+                distilled = self._distillation()
+                total = total + settings.retain.weight * distilled
+                figures["retain_loss"] = float(distilled.detach())
+            if self.anchored:
+                rows = self.anchors.draw(settings.anchor.batch_size)
+                loss, extra = anchored_loss(
+                    self.policy, rows, self.anchor_reference, settings.anchor, self.rng, self.token_scores
+                )
+                total = total + loss
+                figures |= extra
+        return total, figures
+
+    def _ppo_loss(self, part: Rollout) -> tuple[Tensor, dict[str, float]]:
+        settings = self.settings
+        output = self.policy(part.batch)
+        log_probs = gather_log_probs(output.logits, part.batch.response_ids, temperature=settings.temperature)
+        surrogate = policy_loss(log_probs, part.log_probs, part.advantages, part.mask, clip=settings.clip)
+        value = value_loss(output.values, part.values, part.returns, part.mask, clip=settings.value_clip)
+        with torch.no_grad():
+            drift = (log_probs - part.log_probs).masked_fill(~part.mask, 0.0)
+            ratio = drift.exp()
+            figures = {
+                "policy_loss": float(surrogate),
+                "value_loss": float(value),
+                "policy_kl": float(masked_mean(ratio - 1 - drift, part.mask)),  # k3
+                "clip_fraction": float(masked_mean(((ratio - 1).abs() > settings.clip).float(), part.mask)),
+                "ratio_error": float((drift.abs() * part.mask).max()),
+            }
+        return surrogate + settings.value_coefficient * value, figures
+
+    def _distillation(self) -> Tensor:
+        """KL(pi_N || pi) on the answers of retain rows, teacher forced (nothing is generated on retain data)."""
+        rows = self.retain.draw(self.settings.retain.batch_size)
+        prompts = [self._thin(row.prompt) for row in rows]
+        batch = self.policy.codec.encode(prompts, [row.response for row in rows]).to(self.policy.device)
+        teacher = self.policy.original_logits(batch)
+        return distillation_loss(self.policy(batch, with_values=False).logits, teacher, batch.response_mask)
+
+    def _thin(self, prompt: str) -> str:
+        """Leave out some words, so that the teacher is also followed where the prompt is not one it was trained on."""
+        share = self.settings.retain.dropped_words
+        if share == 0 or self.rng.random() < 0.5:  # half of the rows stay as they are
+            return prompt
+        words = [word for word in prompt.split() if self.rng.random() >= share]
+        return " ".join(words) or prompt
+
+    def _judge(self, figures: Mapping[str, float]) -> None:
+        """Early stop once attribution has stayed at chance."""
+        limit = self.settings.stop_attribution
+        if limit is None or "attribution" not in figures:
+            return
+        self.calm = self.calm + 1 if figures["attribution"] <= limit else 0
+        if self.calm >= self.settings.stop_patience:
+            self.stopped = f"attribution at most {limit} in {self.calm} batches running"
+
+    # -- state --------------------------------------------------------------------------------------------------------
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that the next step depends on; plain values and tensors only."""
+        return {
+            "step": self.step,
+            "calm": self.calm,
+            "stopped": self.stopped,
+            "policy": self.policy.state(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": self.generator.get_state(),
+            "rng": _plain(self.rng.getstate()),
+            "torch_rng": torch.get_rng_state(),
+            "cycles": {name: getattr(self, name).state_dict() for name in ("forget", "retain", "anchors")},
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken, to the very same numbers."""
+        self.step, self.calm, self.stopped = state["step"], state["calm"], state["stopped"]
+        self.policy.load_state(state["policy"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.generator.set_state(state["generator"])
+        version, internal, gauss = state["rng"]
+        self.rng.setstate((version, tuple(internal), gauss))
+        torch.set_rng_state(state["torch_rng"])
+        for name, value in state["cycles"].items():
+            getattr(self, name).load_state_dict(value)
+
+
+def _plain(state: tuple[Any, ...]) -> list[Any]:
+    version, internal, gauss = state
+    return [version, list(internal), gauss]

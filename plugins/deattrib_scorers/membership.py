@@ -1,0 +1,73 @@
+"""Membership by likelihood ratio: how much likelier the original model finds a response than a reference does.
+
+    s(y) = 1/T * sum_t log pi_N(y_t | q, y_<t) - log pi_ref(y_t | q', y'_<t)
+
+With the `counterfactual` reference q' is the same question about a retain owner (names swapped in question and
+response, name tokens left out): the same model, so what is left of the ratio is what it knows of *this* owner. It needs
+no training and agreed better with exact attribution than any classifier. With `base` the reference is the model before
+it was trained on the owners, or any model of the same tokenizer given as a folder. The ratio is the reference-based
+membership score of Carlini et al. (2021, Extracting Training Data from Large Language Models).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from pydantic import BaseModel, Field
+from torch import Tensor
+
+from deattrib import LanguageModel, Rows, Scorer, ScorerContext, ScorerError, hookimpl, load_language_model
+
+
+class Membership(Scorer):
+    """Mean log-likelihood ratio per token between the original model and a model or question without the owner."""
+
+    name = "membership"
+    fidelity = "proxy"
+
+    class Params(BaseModel, extra="forbid", frozen=True):
+        reference: str = Field("auto", description="'counterfactual', 'base', a model folder, or 'auto': the first that is there.")
+        swaps: int = Field(2, ge=1, le=32, description="Retain owners that the counterfactual likelihood is averaged over.")
+        bound: float = Field(5.0, gt=0, description="Largest ratio of one token in nats; single rare tokens then decide less.")
+
+    def fit(self, context: ScorerContext) -> None:
+        self.context = context
+        self.kind = self.params.reference
+        if self.kind == "auto":
+            self.kind = "counterfactual" if context.can_swap else "base"
+        self.other: LanguageModel | None = None
+        if self.kind == "base":
+            self.other = context.base
+            if self.other is None:
+                raise ScorerError(
+                    "membership needs something to compare the original model with: names per owner (reference "
+                    "'counterfactual'), the model before it was trained on the owners (model.base), or a model folder."
+                )
+        elif self.kind != "counterfactual":
+            self.other = load_language_model(self.kind, codec=context.codec, device=context.device)
+
+    def score_tokens(self, rows: Rows) -> Tensor:
+        """[B, T]: each token's log-likelihood ratio in nats; 0 at names and padding."""
+        own = self.context.original.token_log_probs(rows.batch)
+        if self.other is not None:
+            return (own - self.other.token_log_probs(rows.batch)).clamp(-self.params.bound, self.params.bound).cpu()
+        level = torch.zeros_like(own)
+        for draw in range(self.params.swaps):
+            swapped = self.context.counterfactual_rows(rows, draw=draw)
+            level += swapped.align(self.context.original.token_log_probs(swapped.batch)) / self.params.swaps
+        kept = swapped.kept.to(own.device)
+        return ((own - level).clamp(-self.params.bound, self.params.bound) * kept).cpu()
+
+    def score_prefixes(self, rows: Rows, ends: Tensor) -> Tensor:
+        running = torch.nn.functional.pad(self.score_tokens(rows).cumsum(1), (1, 0))
+        ends = ends.cpu()
+        return running.gather(1, ends) / ends.clamp(min=1)
+
+    def score(self, rows: Rows) -> Tensor:
+        return self.score_prefixes(rows, rows.batch.response_lengths.cpu()[:, None])[:, 0]
+
+
+@hookimpl
+def scorers() -> Sequence[type[Scorer]]:
+    return [Membership]
