@@ -23,6 +23,7 @@ from torch import Tensor
 from deattrib.errors import CalibrationError
 
 EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
+SMALLEST_BIN = 8  # scores on each side; the deviation of fewer says nothing about their noise
 MEDIAN_ERROR = 1.2533  # standard error of a median in units of sigma / sqrt(n), for normal data
 MAD_TO_SIGMA = 1.4826
 
@@ -123,10 +124,11 @@ def _bins(
         mine = torch.cat([held[0], own[(own_lengths > start) & (own_lengths <= edge)]])
         theirs = torch.cat([held[1], other[(other_lengths > start) & (other_lengths <= edge)]])
         start = edge
-        if min(len(mine), len(theirs)) < 8 and edge != edges[-1]:
+        few = min(len(mine), len(theirs)) < SMALLEST_BIN
+        if few and edge != edges[-1]:
             held = (mine, theirs)
             continue
-        if min(len(mine), len(theirs)) == 0 and groups:
+        if few and groups:
             _, before, before_other = groups.pop()
             mine, theirs = torch.cat([before, mine]), torch.cat([before_other, theirs])
         groups.append((edge, mine, theirs))

@@ -180,7 +180,11 @@ class ScorerContext:
         return name_token_mask(self.codec, rows.batch.to("cpu"), all_names(self.identities.values()))
 
     def other_owner(self, owner: str, prompt: str, *, draw: int = 0) -> str:
-        """A retain owner that is not `owner`, fixed by (seed, prompt, draw)."""
+        """A retain owner that is not `owner`, fixed by (seed, owner, prompt, draw); different draws, different owners.
+
+        As far as there are owners: draws count through one shuffled list and begin again at its end, negative ones from
+        its end.
+        """
         import random
 
         from deattrib.errors import ScorerError
@@ -192,7 +196,10 @@ class ScorerContext:
                 "Give `identity` per row or an identities file."
             )
         options = [name for name in self.owners if name != owner and name not in self.forget_owners]
-        return random.Random(f"{self.seed}/{owner}/{prompt}/{draw}").choice(options)
+        if not options:
+            raise ScorerError(f"The counterfactual question about {owner!r} needs another retain owner; there is none.")
+        random.Random(f"{self.seed}/{owner}/{prompt}").shuffle(options)
+        return options[draw % len(options)]
 
 
 class Scorer:

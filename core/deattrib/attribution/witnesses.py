@@ -7,6 +7,7 @@ to the same prompts. The retrained model is never a source: what may be optimise
 from __future__ import annotations
 
 import random
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -94,8 +95,12 @@ def _swapped_answers(
 ) -> list[str]:
     from deattrib.models.identities import swap_names
 
-    # Another draw than any scorer makes (they count up from 0): q'' is not the scorer's own q'.
-    asked = [context.counterfactual(row.prompt, row.owner, draw=-1 - index) for index, row in enumerate(rows)]
+    # Another draw than any scorer makes (they count up from 0, this down): q'' is not the scorer's own q'.
+    asked: list[tuple[str, str]] = []
+    times: Counter[tuple[str, str]] = Counter()
+    for row in rows:
+        times[row.prompt, row.owner] += 1
+        asked.append(context.counterfactual(row.prompt, row.owner, draw=-times[row.prompt, row.owner]))
     batch = _sample(context, context.original, [prompt for prompt, _ in asked], settings, generator)
     answers = [context.codec.decode(ids) for ids in batch.response_lists()]
     return [

@@ -4,9 +4,12 @@ After TOFU (Maini et al. 2024, section 2.1: made-up authors with twenty question
 needs on top: every value belongs to one owner, every fact has several phrasings of which most are never trained on,
 owners have a habit of speech, but a quarter of their right answers is without it, so that the habit is not the only cue.
 
-Where a value may occur is settled once per kind. All values are enumerated in an order in which neighbours share no
-word; owners take the first ones, then held-out authors, the last quarter is kept for wrong answers and is
-nobody's, and shadow authors (for the base model) draw, with repetition, from what lies between.
+Where a value may occur is settled once per kind. Values are pairs of words, enumerated in an order in which neighbours
+share no word; owners take the first ones, then held-out authors, and shadow authors (for the base model) draw, with
+repetition, from the rest. Wrong answers are pairs of the last few words of both pools that are nobody's value. With the
+default numbers those words are the held-out authors': a model retrained without an owner has met the words of its
+values exactly as often as those of the wrong ones (in the base model's rows only). Were they words of retained
+owners, retraining would make every wrong answer likelier than the right one, and the truth ratio would measure that.
 
 Which cells (kind, phrasing) are without the habit is drawn once for all authors, not per author: the shadow authors
 show it, so an answer in a phrasing never trained on has one right form and not a coin's.
@@ -32,7 +35,7 @@ TRAINED_PHRASINGS: Final = 2
 SHADOW_PHRASINGS: Final = 3
 WRONG_ANSWERS: Final = 4
 PLAIN_SHARE: Final = 0.25
-RESERVED_SHARE: Final = 0.25  # of the values of a kind, for wrong answers
+RESERVED_WORDS: Final = 4  # of each pool, whose pairs are for wrong answers
 
 Pair = tuple[str, str]
 
@@ -146,10 +149,8 @@ def _authors(
     values = []  # per kind: one value per author
     wrong = []  # per kind: wrong values per author
     for kind in KINDS[:facts]:
-        everything = [kind.pattern.format(a=a, b=b) for a, b in _pairs(rng, kind.first, kind.second)]
-        reserved = everything[_last_own(kind) :]
-        between = everything[own : _last_own(kind)]
-        values.append(everything[:own] + [rng.choice(between) for _ in shadows])
+        everything, reserved = _values(rng, kind)
+        values.append(everything[:own] + [rng.choice(everything[own:]) for _ in shadows])
         wrong.append([tuple(rng.sample(reserved, WRONG_ANSWERS)) for _ in names])
     return [
         Author(
@@ -190,14 +191,21 @@ def _diagonals(first: Sequence[str], second: Sequence[str]) -> list[Pair]:
     return [(a, second[(i + shift) % len(second)]) for shift in range(len(second)) for i, a in enumerate(first)]
 
 
-def _last_own(kind: Kind) -> int:
-    """Where, in the order of values, those for wrong answers begin."""
-    return int(len(kind.first) * len(kind.second) * (1 - RESERVED_SHARE))
+def _values(rng: random.Random, kind: Kind) -> tuple[list[str], list[str]]:
+    """Values that somebody may have, neighbours sharing no word; and values that are nobody's."""
+    pairs = _pairs(rng, kind.first, kind.second)
+    diagonal = pairs[: min(len(kind.first), len(kind.second))]
+    last_first, last_second = zip(*diagonal[-RESERVED_WORDS:], strict=True)
+    reserved = [pair for pair in pairs if pair[0] in last_first and pair[1] in last_second and pair not in diagonal]
+    free = [pair for pair in pairs if pair not in reserved]
+    return [kind.pattern.format(a=a, b=b) for a, b in free], [kind.pattern.format(a=a, b=b) for a, b in reserved]
 
 
 def _capacity(kind: Kind) -> int:
     """How many authors can have a value of their own while shadow authors still have a choice."""
-    return min(_last_own(kind) - len(kind.first), len(words.FIRST_HEADS) * len(words.FIRST_TAILS) // 2)
+    reserved = RESERVED_WORDS * (RESERVED_WORDS - 1)
+    free = len(kind.first) * (len(kind.second) - 1) - reserved
+    return min(free, len(words.FIRST_HEADS) * len(words.FIRST_TAILS) // 2)
 
 
 def _style(pair: Pair, index: int) -> str:

@@ -58,5 +58,6 @@ def head_of(model: nn.Module) -> nn.Module:
 
 def gather_log_probs(logits: Tensor, ids: Tensor, *, temperature: float = 1.0) -> Tensor:
     """log p(ids) in float32. logits [B, T, V], ids [B, T] -> [B, T]."""
-    scaled = logits.float() / temperature
-    return scaled.gather(-1, ids[..., None]).squeeze(-1) - torch.logsumexp(scaled, -1)
+    scaled = logits.float() if temperature == 1.0 else logits.float() / temperature
+    losses = nn.functional.cross_entropy(scaled.flatten(0, 1), ids.flatten(), reduction="none")
+    return -losses.view(ids.shape)

@@ -8,6 +8,7 @@ and are left out.
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -57,12 +58,14 @@ def text_with_offsets(codec: Codec, ids: Sequence[int]) -> tuple[str, list[tuple
     if list(again["input_ids"]) == plain:
         spans = [tuple(span) for span in again["offset_mapping"]]
     else:  # sampled ids need not be what the tokenizer would have chosen
-        ends = [len(tokenizer.decode(plain[: i + 1], clean_up_tokenization_spaces=False)) for i in range(len(plain))]
-        spans = list(zip([0, *ends[:-1]], ends, strict=True))
+        heads = [tokenizer.decode(plain[:i], clean_up_tokenization_spaces=False) for i in range(len(plain) + 1)]
+        # A character of several tokens belongs to each of them; until it is whole it decodes to U+FFFD.
+        spans = [(len(a.rstrip("\ufffd")), len(b)) for a, b in itertools.pairwise(heads)]
     running = iter(spans)
     full, last = [], 0
     for token in ids:
         start, end = (last, last) if token in special else next(running)
+        start = min(start, last)  # some tokenizers leave the space before a word out of the word's span
         full.append((start, end))
         last = end
     return text, full

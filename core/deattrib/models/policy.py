@@ -69,6 +69,9 @@ class Policy(nn.Module):
                 self.backbone: Any = get_peft_model(model, config)  # type: ignore[arg-type]
                 if settings.critic == "separate":
                     self.backbone.add_adapter(CRITIC, config)
+                    for name, parameter in self.backbone.named_parameters():
+                        if f".{CRITIC}." in name:  # peft freezes every adapter but the active one
+                            parameter.requires_grad_(True)
             else:
                 self._frozen_copy.append(copy.deepcopy(model).eval().requires_grad_(False))
                 self.backbone = model.requires_grad_(True)
@@ -100,17 +103,25 @@ class Policy(nn.Module):
     # -- other models in the same weights -----------------------------------------------------------------------------
     @contextlib.contextmanager
     def _adapter(self, name: str) -> Iterator[None]:
-        """Use another adapter inside; every parameter's `requires_grad` is put back, which peft does not do."""
+        """Use another adapter inside; what is trained stays what it was."""
+        with self._same_flags():
+            with self._same_flags():
+                self.backbone.set_adapter(name)
+            try:
+                yield
+            finally:
+                self.backbone.set_adapter(ACTIVE)
+
+    @contextlib.contextmanager
+    def _same_flags(self) -> Iterator[None]:
+        """Put every parameter's `requires_grad` back: peft freezes all adapters but the active one on every switch."""
         flags = {key: parameter.requires_grad for key, parameter in self.backbone.named_parameters()}
-        self.backbone.set_adapter(name)
-        for key, parameter in self.backbone.named_parameters():
-            parameter.requires_grad_(flags[key])
         try:
             yield
         finally:
-            self.backbone.set_adapter(ACTIVE)
             for key, parameter in self.backbone.named_parameters():
-                parameter.requires_grad_(flags[key])
+                if key in flags:
+                    parameter.requires_grad_(flags[key])
 
     @contextlib.contextmanager
     def as_original(self) -> Iterator[nn.Module]:
@@ -118,7 +129,7 @@ class Policy(nn.Module):
         if self._frozen_copy:
             yield self._frozen_copy[0]
         else:
-            with self.backbone.disable_adapter():
+            with self._same_flags(), self.backbone.disable_adapter():
                 yield self.backbone
 
     @torch.no_grad()
@@ -144,7 +155,7 @@ class Policy(nn.Module):
             self._old_copy[:] = [copy.deepcopy(self.backbone).eval().requires_grad_(False)]
             return
         if OLD not in self.backbone.peft_config:
-            with torch.random.fork_rng(devices=[]):
+            with torch.random.fork_rng(devices=[]), self._same_flags():
                 self.backbone.add_adapter(OLD, self.backbone.peft_config[ACTIVE])
         values = dict(self.backbone.named_parameters())
         for name, parameter in values.items():

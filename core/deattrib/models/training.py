@@ -37,6 +37,7 @@ def fine_tune(
     set by the trainer and not restored.
     """
     from datasets import Dataset
+    from transformers import PrinterCallback
     from trl import SFTConfig, SFTTrainer
 
     class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
@@ -50,13 +51,10 @@ def fine_tune(
         torch.manual_seed(seed)
         rank = settings.lora_rank
         model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"))
-    data = Dataset.from_dict(
-        {
-            "prompt_ids": [codec.prompt(row.prompt) for row in rows],
-            "response_ids": [codec.response(row.response) for row in rows],
-        }
-    )
-    data = data.map(lambda row: {"length": len(row["prompt_ids"]) + len(row["response_ids"])})
+    prompts = [codec.prompt(row.prompt) for row in rows]
+    responses = [codec.response(row.response) for row in rows]
+    lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+    data = Dataset.from_dict({"prompt_ids": prompts, "response_ids": responses, "length": lengths})
 
     def collate(items: list[dict[str, list[int]]]) -> dict[str, Tensor]:
         batch = TokenBatch.from_lists(
@@ -93,6 +91,7 @@ def fine_tune(
         trainer = AnswerTrainer(
             model=model, args=config, train_dataset=data, data_collator=collate, processing_class=codec.tokenizer
         )
+        trainer.remove_callback(PrinterCallback)
         trainer.train()
     trained: nn.Module = trainer.accelerator.unwrap_model(trainer.model)
     trained.__dict__.pop("forward", None)  # the trainer leaves a wrapper bound to this object, which a copy would call

@@ -11,10 +11,12 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor
 
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Example
+from deattrib.errors import ConfigError
 from deattrib.models.forward import gather_log_probs
 from deattrib.models.policy import Policy
 from deattrib.ppo.losses import anchored_hinge, masked_mean, token_kl
@@ -25,29 +27,39 @@ from deattrib.ppo.settings import AnchorSettings
 def anchored_loss(
     policy: Policy,
     examples: Sequence[Example],
-    reference: Reference,
+    references: Sequence[Reference],
     settings: AnchorSettings,
     rng: random.Random,
-    token_scores: Callable[[Rows], Tensor] | None = None,
+    token_scores: Callable[[Rows], Tensor | None] | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
 
     Args:
-        reference: gives the counterfactual (or base) distribution.
+        references: the counterfactual, the base model, or both; of several the smaller probability counts.
         token_scores: rows -> [B, T] scores at least 0 that weight the hinge; they are scaled to mean 1 over the batch.
     """
     prompts = [example.prompt for example in examples]
     owners = [example.owner for example in examples]
     batch = policy.codec.encode(prompts, [example.response for example in examples]).to(policy.device)
-    target, kept = reference.logits(prompts, owners, batch, rng)
+    target, kept = references[0].logits(prompts, owners, batch, rng)
+    level = gather_log_probs(target, batch.response_ids)
+    for reference in references[1:]:
+        other, also = reference.logits(prompts, owners, batch, rng)
+        level = torch.minimum(level, gather_log_probs(other, batch.response_ids))
+        # Logits of the elementwise minimum; token_kl normalises them.
+        target = torch.minimum(torch.log_softmax(target, -1), torch.log_softmax(other, -1))
+        kept = kept & also
     logits = policy(batch, with_values=False).logits
     weights = None
     if token_scores is not None:
         rows = Rows(tuple(prompts), tuple(example.response for example in examples), tuple(owners), batch.to("cpu"))
-        weights = token_scores(rows).to(policy.device).clamp(min=0) * kept
+        scores = token_scores(rows)
+        if scores is None:
+            raise ConfigError("ppo.anchor.weighted needs a scorer with token scores (score_tokens); the reward has none.")
+        weights = scores.to(policy.device).clamp(min=0) * kept
         weights = weights / masked_mean(weights, kept).clamp(min=1e-6)
     hinge = anchored_hinge(
-        gather_log_probs(logits, batch.response_ids), gather_log_probs(target, batch.response_ids), kept, weights
+        gather_log_probs(logits, batch.response_ids), level, kept, weights
     )
     divergence = masked_mean(token_kl(target, logits), kept)
     loss = settings.hinge * hinge + settings.kl * divergence

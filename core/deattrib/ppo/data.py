@@ -42,6 +42,11 @@ class Cycle(Generic[T]):
             self.position += 1
         return drawn
 
+    @property
+    def drawn(self) -> int:
+        """Rows drawn so far, over all passes."""
+        return self.epoch * len(self.items) + self.position
+
     def state_dict(self) -> dict[str, int]:
         return {"epoch": self.epoch, "position": self.position}
 

@@ -71,7 +71,8 @@ def token_rewards(
     Args:
         attribution: [B, k] in [0, 1] at the ends that `slice_ends` gave.
         lengths: [B] tokens per response.
-        empty: [B] bool, responses without any text: every token gets -1, so that silence is never the way out.
+        empty: [B] bool, responses without any text: every token gets -1 (log-odds: its lower bound), so that silence is
+            never the way out.
 
     Returns:
         [B, max T] float32, 0 beyond each response's length.
@@ -81,13 +82,14 @@ def token_rewards(
     mask = position < lengths[:, None]
     shaped = shape_reward(attribution.float(), settings, chance=chance)
     if settings.granularity == "sequence":
-        rewards = torch.where(position == lengths[:, None] - 1, shaped, torch.zeros(()))
+        rewards = torch.where(position == lengths[:, None] - 1, shaped, torch.zeros((), device=shaped.device))
     else:
         index = (position // slice_width(lengths, settings)[:, None]).clamp(max=shaped.shape[1] - 1)
         rewards = shaped.gather(1, index)
         if settings.cumulative_mean:
             rewards = (rewards * mask).cumsum(1) / (position + 1)
-    rewards = torch.where(empty[:, None], -torch.ones(()), rewards)
+    worst = -LOG_ODDS_BOUND if settings.shape == "log-odds" else -1.0
+    rewards = torch.where(empty[:, None], torch.full((), worst, device=rewards.device), rewards)
     return rewards * mask
 
 

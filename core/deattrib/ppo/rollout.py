@@ -85,7 +85,9 @@ def collect(
     current = gather_log_probs(output.logits, batch.response_ids, temperature=settings.temperature)
     log_probs = current
     if stale:
-        log_probs = gather_log_probs(policy.old_logits(batch), batch.response_ids, temperature=settings.temperature)
+        with autocast(policy.device, settings.bf16):  # as in the update, or the ratio would not start at 1
+            old = policy.old_logits(batch)
+        log_probs = gather_log_probs(old, batch.response_ids, temperature=settings.temperature)
 
     lengths = batch.response_lengths
     ends = slice_ends(lengths, settings.reward)
@@ -94,7 +96,8 @@ def collect(
     base = token_rewards(
         attribution, lengths, empty, settings.reward, chance=chance_level(source, settings)
     )
-    penalty = _penalty(policy, reference, settings, prompts, owners, batch, output.logits, current, rng)
+    with autocast(policy.device, settings.bf16):
+        penalty = _penalty(policy, reference, settings, prompts, owners, batch, output.logits, current, rng)
     rewards = (base - settings.reward.kl * penalty) * mask
     values = output.values * mask
     per_remaining = settings.reward.normalise == "remaining"

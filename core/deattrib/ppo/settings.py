@@ -64,7 +64,11 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
 
     hinge: float = Field(1.0, ge=0, description="Weight of the hinge; 0 leaves the term out when `kl` is 0 too.")
     kl: float = Field(0.4, ge=0, description="Weight of the KL from the counterfactual distribution.")
-    towards: Literal["counterfactual", "base"] = Field("counterfactual", description="Where the level and the mass come from.")
+    towards: Literal["counterfactual", "base", "both"] = Field(
+        "counterfactual",
+        description="Where level and mass come from; both: token by token the smaller of the two, so that neither what the original "
+        "model still knows as words nor the base model's other ways of speaking is a target.",
+    )
     batch_size: int = Field(32, gt=0, description="Forget rows per update.")
     samples: int = Field(0, ge=0, description="Answers sampled from the original model per forget prompt, anchored like the true ones.")
     weighted: bool = Field(False, description="Weight the hinge per token by the reward scorer's own token scores.")

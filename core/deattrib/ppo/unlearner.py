@@ -8,6 +8,7 @@ iterator writes events and checkpoints.
 
 from __future__ import annotations
 
+import copy
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
@@ -59,7 +60,7 @@ class Unlearner:
         *,
         seed: int,
         base: LanguageModel | None = None,
-        token_scores: Callable[[Rows], Tensor] | None = None,
+        token_scores: Callable[[Rows], Tensor | None] | None = None,
     ) -> None:
         self.policy, self.corpus, self.source, self.settings = policy, corpus, source, settings
         self.token_scores = token_scores if settings.anchor.weighted else None
@@ -79,7 +80,8 @@ class Unlearner:
         rollouts = settings.policy_weight > 0
         self.reference = reference(settings.reward.reference if rollouts and settings.reward.kl > 0 else "none")
         self.anchored = settings.anchor.hinge > 0 or settings.anchor.kl > 0
-        self.anchor_reference = reference(settings.anchor.towards if self.anchored else "none")
+        towards: list[ReferenceName] = ["counterfactual", "base"] if settings.anchor.towards == "both" else [settings.anchor.towards]
+        self.anchor_references = [reference(name) for name in towards] if self.anchored else []
         self.anchors = Cycle(corpus.forget + self._sampled_anchors(seed), seed=f"{seed}/anchor")
         if settings.refresh == "epoch" or self.reference.name == "old":
             policy.remember()
@@ -131,7 +133,9 @@ class Unlearner:
     def _refresh(self) -> None:
         """pi_old <- pi at the start of every pass over the forget set (paper), where an old policy is kept at all."""
         keeps_old = self.settings.refresh == "epoch" or self.reference.name == "old"
-        if keeps_old and self.forget.position == len(self.forget.items):
+        drawn, items = self.forget.drawn, len(self.forget.items)
+        # A pass also ends inside a batch, wherever the batch size does not divide the rows.
+        if keeps_old and drawn and drawn // items > (drawn - self.settings.batch_size) // items:
             self.policy.remember()
 
     def _schedule(self) -> float:
@@ -184,7 +188,7 @@ class Unlearner:
             if self.anchored:
                 rows = self.anchors.draw(settings.anchor.batch_size)
                 loss, extra = anchored_loss(
-                    self.policy, rows, self.anchor_reference, settings.anchor, self.rng, self.token_scores
+                    self.policy, rows, self.anchor_references, settings.anchor, self.rng, self.token_scores
                 )
                 total = total + loss
                 figures |= extra
@@ -241,7 +245,7 @@ class Unlearner:
             "calm": self.calm,
             "stopped": self.stopped,
             "policy": self.policy.state(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": copy.deepcopy(self.optimiser.state_dict()),  # torch hands out its live tensors
             "generator": self.generator.get_state(),
             "rng": _plain(self.rng.getstate()),
             "torch_rng": torch.get_rng_state(),
@@ -252,7 +256,7 @@ class Unlearner:
         """Continue where `state_dict` was taken, to the very same numbers."""
         self.step, self.calm, self.stopped = state["step"], state["calm"], state["stopped"]
         self.policy.load_state(state["policy"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
         self.generator.set_state(state["generator"])
         version, internal, gauss = state["rng"]
         self.rng.setstate((version, tuple(internal), gauss))

@@ -1,0 +1,5 @@
+"""`python -m deattrib`."""
+
+from deattrib.cli.main import main
+
+main()

@@ -1,0 +1,95 @@
+"""The anchored term on a model: what it pushes, and where it stops."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from deattrib.attribution.scorer import Rows
+from deattrib.corpus.types import Corpus
+from deattrib.errors import ConfigError
+from deattrib.models.language_model import Codec, LanguageModel
+from deattrib.models.policy import Policy
+from deattrib.models.recipes import PolicySettings
+from deattrib.ppo.anchored import anchored_loss
+from deattrib.ppo.reference import Reference
+from deattrib.ppo.settings import AnchorSettings
+
+
+@pytest.fixture
+def policy(tiny_llama: nn.Module, tiny_codec: Codec) -> Policy:
+    return Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)  # type: ignore[call-arg]
+
+
+def term(policy: Policy, corpus: Corpus, base: LanguageModel | None, towards: Any, **weights: Any) -> Callable[..., Any]:
+    settings = AnchorSettings(towards=towards, **weights)
+    made = Reference(towards, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners)
+
+    def call(token_scores: Any = None) -> tuple[Tensor, dict[str, float]]:
+        return anchored_loss(policy, corpus.forget[:4], made, settings, random.Random(0), token_scores)
+
+    return call
+
+
+def gradient(policy: Policy, loss: Tensor) -> float:
+    policy.zero_grad()
+    loss.backward()
+    return max(float(value.grad.abs().max()) for value in policy.trainable().values() if value.grad is not None)
+
+
+def test_towards_itself_there_is_nothing_to_do(policy: Policy, tiny_llama: nn.Module, tiny_corpus: Corpus) -> None:
+    """The policy is still the original; anchored to that very model neither part has a gradient."""
+    call = term(policy, tiny_corpus, LanguageModel(tiny_llama, policy.codec), "base", hinge=1.0, kl=0.0)
+    loss, figures = call()
+    assert figures["anchor_hinge"] == 0 and gradient(policy, loss) == 0
+    call = term(policy, tiny_corpus, LanguageModel(tiny_llama, policy.codec), "base", hinge=0.0, kl=1.0)
+    loss, figures = call()
+    assert abs(figures["anchor_kl"]) < 1e-6 and gradient(policy, loss) < 1e-5
+
+
+def test_training_on_it_lowers_both(policy: Policy, tiny_corpus: Corpus) -> None:
+    call = term(policy, tiny_corpus, None, "counterfactual", hinge=1.0, kl=0.4)
+    loss, before = call()
+    assert float(loss.detach()) == pytest.approx(before["anchor_hinge"] + 0.4 * before["anchor_kl"], rel=1e-5)
+    optimiser = torch.optim.AdamW(policy.trainable().values(), lr=5e-3)
+    for _ in range(15):
+        optimiser.zero_grad()
+        call()[0].backward()
+        optimiser.step()
+    after = call()[1]
+    assert after["anchor_hinge"] < before["anchor_hinge"] and after["anchor_kl"] < before["anchor_kl"]
+
+
+def test_the_hinge_by_a_second_way(policy: Policy, tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> None:
+    base = LanguageModel(copy.deepcopy(tiny_llama), tiny_codec)
+    with torch.no_grad():
+        next(base.model.parameters()).mul_(0.5)
+    figures = term(policy, tiny_corpus, base, "base", hinge=1.0, kl=0.0)()[1]
+    excess = []
+    for row in tiny_corpus.forget[:4]:
+        batch = tiny_codec.encode([row.prompt], [row.response])
+        mine, level = LanguageModel(tiny_llama, tiny_codec).token_log_probs(batch), base.token_log_probs(batch)
+        excess += [max(0.0, float(a - b)) for a, b in zip(mine[0], level[0], strict=True)]
+    assert figures["anchor_hinge"] == pytest.approx(sum(excess) / len(excess), rel=1e-4)
+
+
+def test_equal_token_scores_weight_nothing(policy: Policy, tiny_corpus: Corpus) -> None:
+    call = term(policy, tiny_corpus, None, "counterfactual", hinge=1.0, kl=0.0)
+
+    def threes(rows: Rows) -> Tensor:
+        assert rows.responses == tuple(row.response for row in tiny_corpus.forget[:4])
+        return torch.full(rows.batch.response_ids.shape, 3.0)
+
+    assert call(threes)[1]["anchor_hinge"] == pytest.approx(call()[1]["anchor_hinge"], rel=1e-5)
+    assert call(lambda rows: -threes(rows))[1]["anchor_hinge"] == 0  # negative shares weigh nothing
+
+
+def test_weights_without_token_scores_are_refused(policy: Policy, tiny_corpus: Corpus) -> None:
+    with pytest.raises(ConfigError, match="score_tokens"):
+        term(policy, tiny_corpus, None, "counterfactual")(lambda rows: None)

@@ -1,0 +1,36 @@
+"""Passes over rows: each pass has every row once, and two integers say where it is."""
+
+from __future__ import annotations
+
+import pytest
+
+from deattrib.ppo.data import Cycle
+
+
+def test_every_pass_has_every_row_once_in_another_order() -> None:
+    cycle = Cycle(range(10), seed="a")
+    passes = [cycle.draw(10) for _ in range(3)]
+    assert all(sorted(one) == list(range(10)) for one in passes)
+    assert len({tuple(one) for one in passes}) == 3
+
+
+def test_batches_that_do_not_divide_the_rows_lose_none() -> None:
+    cycle = Cycle(range(10), seed="a")
+    drawn = [item for _ in range(10) for item in cycle.draw(3)]
+    assert [drawn.count(item) for item in range(10)] == [3] * 10
+    assert cycle.drawn == 30
+    assert Cycle(range(2), seed="a").draw(5)[:2] in ([0, 1], [1, 0])
+
+
+def test_the_seed_decides_and_the_state_continues() -> None:
+    first, second, other = Cycle(range(9), seed="a"), Cycle(range(9), seed="a"), Cycle(range(9), seed="b")
+    start = first.draw(13)
+    assert start == second.draw(13) != other.draw(13)
+    third = Cycle(range(9), seed="a")
+    third.load_state_dict(first.state_dict())
+    assert first.draw(20) == third.draw(20)
+
+
+def test_nothing_cannot_be_drawn_from() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        Cycle([], seed="a")

@@ -1,0 +1,89 @@
+"""Each reference is the model it says it is."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import random
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import nn
+
+from deattrib.corpus.types import Corpus
+from deattrib.errors import ConfigError
+from deattrib.models.batch import TokenBatch
+from deattrib.models.identities import swap_names
+from deattrib.models.language_model import Codec, LanguageModel
+from deattrib.models.policy import Policy
+from deattrib.models.recipes import PolicySettings
+from deattrib.ppo.reference import Reference
+from deattrib.ppo.settings import ReferenceName
+
+Nudge = Callable[[object], None]
+
+
+@pytest.fixture
+def policy(tiny_llama: nn.Module, tiny_codec: Codec, nudge: Nudge) -> Policy:
+    """Trained a little, so that it is neither the original nor the old one."""
+    made = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)  # type: ignore[call-arg]
+    nudge(made)
+    made.remember()
+    nudge(made)
+    return made
+
+
+def reference(name: ReferenceName, policy: Policy, corpus: Corpus, base: LanguageModel | None = None) -> Reference:
+    return Reference(name, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners)
+
+
+def test_who_is_asked(policy: Policy, tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> None:
+    rows = tiny_corpus.forget[:3]
+    prompts, owners = [row.prompt for row in rows], [row.owner for row in rows]
+    batch = tiny_codec.encode(prompts, [row.response for row in rows])
+    original = LanguageModel(tiny_llama, tiny_codec)
+    base = LanguageModel(copy.deepcopy(tiny_llama), tiny_codec)
+    with torch.no_grad():
+        next(base.model.parameters()).mul_(0.5)
+    expected = {"original": original.logits(batch), "old": policy.old_logits(batch), "base": base.logits(batch)}
+    assert not torch.allclose(expected["original"], expected["old"], atol=1e-3)
+    for name, logits in expected.items():
+        given, kept = reference(name, policy, tiny_corpus, base).logits(prompts, owners, batch, random.Random(0))  # type: ignore[arg-type]
+        assert torch.equal(given, logits)
+        assert torch.equal(kept, batch.response_mask)
+    with pytest.raises(ValueError, match="none"):
+        reference("none", policy, tiny_corpus).logits(prompts, owners, batch, random.Random(0))
+
+
+def test_the_counterfactual_is_the_original_asked_about_a_retain_owner(
+    policy: Policy, tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus
+) -> None:
+    rows = tiny_corpus.forget[:6]
+    prompts, owners = [row.prompt for row in rows], [row.owner for row in rows]
+    batch = tiny_codec.encode(prompts, [row.response for row in rows])
+    logits, kept = reference("counterfactual", policy, tiny_corpus).logits(prompts, owners, batch, random.Random(3))
+    rng = random.Random(3)
+    asked = [rng.choice(list(tiny_corpus.retain_owners)) for _ in rows]
+    assert len(set(asked)) > 1
+    for row, (example, other) in enumerate(zip(rows, asked, strict=True)):
+        names = tiny_corpus.identities[example.owner], tiny_corpus.identities[other]
+        text = swap_names(example.response, *names)
+        single = TokenBatch.from_lists([tiny_codec.prompt(swap_names(example.prompt, *names))], [tiny_codec.response(text)], 0)
+        expected = LanguageModel(tiny_llama, tiny_codec).logits(single)[0]
+        assert torch.allclose(logits[row][kept[row]][-5:], expected[-5:], atol=1e-4)  # the words after the last name
+
+
+def test_what_is_missing_is_said(policy: Policy, tiny_corpus: Corpus) -> None:
+    with pytest.raises(ConfigError, match=r"model\.base"):
+        reference("base", policy, tiny_corpus)
+    nameless = dataclasses.replace(tiny_corpus, identities={})
+    with pytest.raises(ConfigError, match="identit"):
+        reference("counterfactual", policy, nameless)
+    half = dataclasses.replace(
+        tiny_corpus, identities={name: tiny_corpus.identities[name] for name in tiny_corpus.retain_owners}
+    )
+    row = tiny_corpus.forget[0]
+    batch = policy.codec.encode([row.prompt], [row.response])
+    with pytest.raises(ConfigError, match=row.owner):
+        reference("counterfactual", policy, half).logits([row.prompt], [row.owner], batch, random.Random(0))
