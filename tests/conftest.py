@@ -85,7 +85,8 @@ def tiny_gpt2(_gpt2: nn.Module) -> nn.Module:
 @pytest.fixture(params=["llama", "gpt2"])
 def tiny_model(request: pytest.FixtureRequest) -> nn.Module:
     """Both architectures, one after the other."""
-    return copy.deepcopy(request.getfixturevalue(f"_{request.param}"))
+    model: nn.Module = request.getfixturevalue(f"_{request.param}")
+    return copy.deepcopy(model)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deattrib import Rows, ScorerContext, TokenBatch, response_logits
+from deattrib import Rows, ScorerContext, TokenBatch, load_language_model, response_logits
 
 
 class CausalBackend:
@@ -21,9 +21,7 @@ class CausalBackend:
 
     def _model(self) -> nn.Module:
         if self.params.model is not None:
-            from transformers import AutoModelForCausalLM
-
-            return AutoModelForCausalLM.from_pretrained(self.params.model).to(self.context.device)  # type: ignore[no-any-return]
+            return load_language_model(self.params.model, codec=self.context.codec, device=self.context.device).clone()
         return (self.context.base or self.context.original).clone()
 
     def fit(self, rows: Rows, keep: Tensor, labels: Tensor, classes: int) -> None:

@@ -31,7 +31,9 @@ def spelled(codec: Codec, text: str) -> list[int]:
     return [token for letter in text for token in codec.response(letter, end=False)]
 
 
-def swapped_ids(codec: Codec, ids: list[int], names: tuple[str, ...], others: tuple[str, ...]) -> tuple[list[int], dict[int, int]]:
+def swapped_ids(
+    codec: Codec, ids: list[int], names: tuple[str, ...], others: tuple[str, ...]
+) -> tuple[list[int], dict[int, int]]:
     batch = TokenBatch.from_lists([codec.prompt("Who?")], [ids], codec.pad_id)
     result = swap_batch(codec, ["Who?"], batch, [names], [others])
     where = {i: int(result.position[0, i]) for i in range(len(ids)) if bool(result.kept[0, i])}
@@ -144,12 +146,13 @@ def test_offsets_that_leave_out_the_space_before_a_word(tiny_codec: Codec) -> No
         def __call__(self, text: str, **options: object) -> dict[str, object]:
             result = dict(self.inner(text, **options))  # type: ignore[operator]
             if "offset_mapping" in result:
-                result["offset_mapping"] = [
-                    (start + len(text[start:end]) - len(text[start:end].lstrip()), end) for start, end in result["offset_mapping"]
-                ]
+                spans = result["offset_mapping"]
+                result["offset_mapping"] = [(end - len(text[start:end].lstrip()), end) for start, end in spans]
             return result
 
     codec = Codec(Trimmed(tiny_codec.tokenizer))
-    ids = tiny_codec.response("It was Lee who did.")
-    new, _ = swapped_ids(codec, ids, ANN, BOB)
-    assert tiny_codec.decode(new) == "It was Oakworthy who did."
+    text = "It was the end of the day."
+    ids = tiny_codec.response(text)
+    assert tiny_codec.response(" the", end=False)[0] in ids  # one token, space included
+    new, _ = swapped_ids(codec, ids, ("the",), ("no",))
+    assert tiny_codec.decode(new) == "It was no end of no day."

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.ppo.toy import EvenTokens
 from torch import nn
 
 from deattrib.corpus.types import Corpus
@@ -16,7 +17,6 @@ from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
 from deattrib.ppo.settings import PPOSettings
 from deattrib.ppo.unlearner import Unlearner
-from tests.ppo.toy import EvenTokens
 
 Make = Callable[..., Unlearner]
 
@@ -32,7 +32,7 @@ def make(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> Make:
     def build(
         settings: PPOSettings, source: Any = None, *, seed: int = 0, adapter: str = "lora", critic: str = "shared", **more: Any
     ) -> Unlearner:
-        kind = PolicySettings(adapter=adapter, critic=critic, rank=4, alpha=8.0)  # type: ignore[arg-type]
+        kind = PolicySettings(adapter=adapter, critic=critic, rank=4, alpha=8.0)
         policy = Policy(copy.deepcopy(tiny_llama), tiny_codec, kind, seed=seed)
         return Unlearner(
             policy, tiny_corpus, source or EvenTokens(), settings, seed=seed,

@@ -28,7 +28,12 @@ def slow_gae(rewards: list[float], values: list[float], gamma: float, lam: float
 
 
 @settings(deadline=None, max_examples=40)
-@given(gamma=st.floats(0.5, 1), lam=st.floats(0, 1), seed=st.integers(0, 99), lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4))
+@given(
+    gamma=st.floats(0.5, 1),
+    lam=st.floats(0, 1),
+    seed=st.integers(0, 99),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=4),
+)
 def test_equals_the_definition(gamma: float, lam: float, seed: int, lengths: list[int]) -> None:
     generator = torch.Generator().manual_seed(seed)
     mask = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]

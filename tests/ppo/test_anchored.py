@@ -24,12 +24,16 @@ from deattrib.ppo.settings import AnchorSettings
 
 @pytest.fixture
 def policy(tiny_llama: nn.Module, tiny_codec: Codec) -> Policy:
-    return Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)  # type: ignore[call-arg]
+    return Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)
 
 
 def term(policy: Policy, corpus: Corpus, base: LanguageModel | None, towards: Any, **weights: Any) -> Callable[..., Any]:
-    settings = AnchorSettings(towards=towards, **weights)
-    made = Reference(towards, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners)
+    settings = AnchorSettings(**{"towards": towards, "dropped_words": 0.0, **weights})
+    names = ("counterfactual", "base") if towards == "both" else (towards,)
+    made = [
+        Reference(name, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners)  # type: ignore[arg-type]
+        for name in names
+    ]
 
     def call(token_scores: Any = None) -> tuple[Tensor, dict[str, float]]:
         return anchored_loss(policy, corpus.forget[:4], made, settings, random.Random(0), token_scores)
@@ -39,7 +43,7 @@ def term(policy: Policy, corpus: Corpus, base: LanguageModel | None, towards: An
 
 def gradient(policy: Policy, loss: Tensor) -> float:
     policy.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]
     return max(float(value.grad.abs().max()) for value in policy.trainable().values() if value.grad is not None)
 
 
@@ -77,6 +81,32 @@ def test_the_hinge_by_a_second_way(policy: Policy, tiny_llama: nn.Module, tiny_c
         mine, level = LanguageModel(tiny_llama, tiny_codec).token_log_probs(batch), base.token_log_probs(batch)
         excess += [max(0.0, float(a - b)) for a, b in zip(mine[0], level[0], strict=True)]
     assert figures["anchor_hinge"] == pytest.approx(sum(excess) / len(excess), rel=1e-4)
+
+
+@torch.no_grad()
+def test_towards_both_the_level_is_the_smaller_one_and_the_mass_the_counterfactuals(
+    policy: Policy, tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus
+) -> None:
+    base = LanguageModel(copy.deepcopy(tiny_llama), tiny_codec)
+    next(base.model.parameters()).mul_(0.5)
+    rows = tiny_corpus.forget[:4]
+    prompts, owners = [row.prompt for row in rows], [row.owner for row in rows]
+    batch = tiny_codec.encode(prompts, [row.response for row in rows])
+    names, retained = tiny_corpus.identities, tiny_corpus.retain_owners
+    common: Any = {"policy": policy, "base": base, "identities": names, "retain_owners": retained}
+    near, kept = Reference("counterfactual", **common).logits(prompts, owners, batch, random.Random(0))
+    far, _ = Reference("base", **common).logits(prompts, owners, batch, random.Random(0))
+    pick = batch.response_ids[..., None]
+    levels = [logits.log_softmax(-1).gather(-1, pick).squeeze(-1) for logits in (near, far)]
+    mine = LanguageModel(tiny_llama, tiny_codec).token_log_probs(batch)
+    level = torch.minimum(*levels)
+    excess = (mine - level).clamp(min=0)[kept]
+    figures = term(policy, tiny_corpus, base, "both", hinge=1.0, kl=1.0)()[1]
+    assert figures["anchor_hinge"] == pytest.approx(float(excess.mean()), rel=1e-4)
+    mass = near.softmax(-1).scatter(-1, pick, level.exp()[..., None])
+    p = mass / mass.sum(-1, keepdim=True)
+    q = LanguageModel(tiny_llama, tiny_codec).logits(batch).log_softmax(-1)
+    assert figures["anchor_kl"] == pytest.approx(float((p * (p.log() - q)).sum(-1)[kept].mean()), rel=1e-4)
 
 
 def test_equal_token_scores_weight_nothing(policy: Policy, tiny_corpus: Corpus) -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 
-from deattrib.ppo.data import Cycle
+from deattrib.corpus.types import Corpus, Example
+from deattrib.ppo.data import Cycle, answered, thin
 
 
 def test_every_pass_has_every_row_once_in_another_order() -> None:
@@ -34,3 +37,27 @@ def test_the_seed_decides_and_the_state_continues() -> None:
 def test_nothing_cannot_be_drawn_from() -> None:
     with pytest.raises(ValueError, match="at least one"):
         Cycle([], seed="a")
+
+
+def test_words_left_out() -> None:
+    rng = random.Random(0)
+    text = "one two three four five six seven eight"
+    thinned = [thin(text, 0.5, rng) for _ in range(400)]
+    assert 0.4 < sum(one == text for one in thinned) / 400 < 0.6
+    assert all(set(one.split()) <= set(text.split()) and one for one in thinned)
+    kept = [len(one.split()) for one in thinned if one != text]
+    assert 3.5 < sum(kept) / len(kept) < 4.5
+    assert thin(text, 0.0, rng) == text
+
+
+def test_rows_without_an_answer_are_left_out() -> None:
+    rows = [Example("a", "Who?", ""), Example("a", "Why?", "")]
+    assert answered(rows, ["Me.", ""]) == (Example("a", "Who?", "Me."),)
+
+
+def test_thinning_never_takes_a_name_apart() -> None:
+    rng = random.Random(0)
+    text = "the pale poet Ada van Lint wrote of the sea and the hills"
+    thinned = {thin(text, 0.6, rng, keep=("Ada van Lint",)) for _ in range(200)}
+    assert len(thinned) > 50
+    assert all("Ada van Lint" in item for item in thinned)

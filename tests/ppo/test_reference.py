@@ -27,7 +27,7 @@ Nudge = Callable[[object], None]
 @pytest.fixture
 def policy(tiny_llama: nn.Module, tiny_codec: Codec, nudge: Nudge) -> Policy:
     """Trained a little, so that it is neither the original nor the old one."""
-    made = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)  # type: ignore[call-arg]
+    made = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)
     nudge(made)
     made.remember()
     nudge(made)

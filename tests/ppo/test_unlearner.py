@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.ppo.toy import SMALL, EvenTokens, Fixed, small
 from torch import Tensor, nn
 
 from deattrib.attribution.attributor import Attributor
@@ -22,9 +23,8 @@ from deattrib.ppo.settings import PPOSettings
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.checkpoint import load_checkpoint, save_checkpoint
 from deattrib.runs.config import build_config
-from tests.ppo.toy import SMALL, EvenTokens, Fixed, small
 
-Make = Any
+Make = Any  # the fixture of conftest.py
 KINDS = [("lora", "shared"), ("lora", "separate"), ("full", "shared"), ("full", "separate")]
 
 
@@ -68,7 +68,12 @@ def test_the_old_policy_is_refreshed_once_per_pass_also_inside_a_batch(make: Mak
     unlearner = make(paper(steps=16, epochs=1, max_new_tokens=2, learning_rate=1e-4), adapter=adapter)
     refreshed = []
     remember = unlearner.policy.remember
-    unlearner.policy.remember = lambda: (refreshed.append(unlearner.step), remember())
+
+    def listen() -> None:
+        refreshed.append(unlearner.step)
+        remember()
+
+    unlearner.policy.remember = listen
     run(unlearner)
     assert refreshed == [5, 10, 15]
 
@@ -272,19 +277,20 @@ def test_it_learns_to_avoid_what_is_attributed(
     optimiser = torch.optim.AdamW(tiny_llama.parameters(), lr=3e-3)
     for _ in range(60):
         optimiser.zero_grad()
-        answer_loss(tiny_llama, batch).backward()
+        answer_loss(tiny_llama, batch).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
-    policy = Policy(tiny_llama, tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)  # type: ignore[call-arg]
+    policy = Policy(tiny_llama, tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)
     settings = small(
         steps=15, batch_size=24, minibatch_size=24, learning_rate=6e-3, max_new_tokens=12,
-        reward={"kl": 0.1, "reference": "original", "normalise": normalise}, retain={"weight": 0.0}, anchor={"hinge": 0.0, "kl": 0.0},
+        reward={"kl": 0.1, "reference": "original", "normalise": normalise},
+        retain={"weight": 0.0}, anchor={"hinge": 0.0, "kl": 0.0},
     )  # fmt: skip
     history = run(Unlearner(policy, tiny_corpus, SaysRed(tiny_codec), settings, seed=0))
     assert history[0]["attribution"] > 0.3
     assert sum(figures["attribution"] for figures in history[-3:]) / 3 < 0.1
     assert history[-1]["reward"] > history[0]["reward"]
     texts = policy.language_model().generate(prompts[::2], max_new_tokens=12, temperature=1.0)
-    assert sum("blue" in text for text in texts) > 0.4 * len(texts)
+    assert sum("blue" in text for text in texts) > 4 * sum("red" in text for text in texts)
 
 
 def test_the_retain_term_holds_the_policy_back(make: Make) -> None:
@@ -313,13 +319,13 @@ def test_a_scorer_that_returns_nan_stops_the_run_and_is_named(make: Make, tiny_c
         def score(self, rows: Rows) -> Tensor:
             return torch.full((len(rows),), 0.5)
 
-    off = CalibrationSettings(enabled=False)  # type: ignore[call-arg]
+    off = CalibrationSettings(enabled=False)
     attributor = Attributor(Broken, calibration=off)
     unlearner = make(small(), attributor)
     attributor.fit(tiny_corpus, unlearner.policy.original())
     attributor.watch(unlearner.policy)
     assert len(run(unlearner, 2)) == 2
-    with pytest.raises(ScorerError, match="broken-one.*nan"):
+    with pytest.raises(ScorerError, match=r"broken-one.*nan"):
         next(unlearner)
 
 

@@ -9,6 +9,7 @@ and are left out.
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -162,6 +163,35 @@ def _swap_ids(codec: Codec, ids: Sequence[int], names: tuple[str, ...], others: 
         where[column] = len(new)
         new.append(ids[column])
     return new, where
+
+
+def first_tokens(codec: Codec, names: Sequence[str], others: Sequence[str]) -> dict[int, int]:
+    """{token that begins the other's name: token that begins one's own}, with and without a space before it."""
+    found: dict[int, int] = {}
+    for index, name in enumerate(names):
+        other = others[index] if index < len(others) else others[0]
+        for space in ("", " "):
+            theirs, mine = codec.response(space + other, end=False), codec.response(space + name, end=False)
+            if theirs and mine and theirs[0] != mine[0]:
+                found.setdefault(theirs[0], mine[0])
+    return {theirs: mine for theirs, mine in found.items() if mine not in found}
+
+
+def rename(log_probs: Tensor, maps: Sequence[dict[int, int]], *, left: float = 1e-3) -> Tensor:
+    """Where the swapped model would begin the other's name, it means one's own: move that probability there.
+
+    Args:
+        log_probs: [B, T, V], normalised. maps: per row, as `first_tokens` gives them.
+        left: share that stays where it was, so that no log-probability becomes infinite.
+    """
+    renamed = log_probs.clone()
+    for row, mapping in enumerate(maps):
+        for mine in sorted(set(mapping.values())):
+            theirs = [token for token, target in mapping.items() if target == mine]
+            moved = log_probs[row][:, theirs] + math.log1p(-left)
+            renamed[row, :, mine] = torch.logsumexp(torch.cat([log_probs[row][:, [mine]], moved], 1), 1)
+            renamed[row, :, theirs] = log_probs[row][:, theirs] + math.log(left)
+    return renamed
 
 
 def all_names(identities: Iterable[Sequence[str]]) -> tuple[str, ...]:

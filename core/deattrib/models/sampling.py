@@ -14,6 +14,7 @@ from collections.abc import Collection
 import torch
 from torch import Tensor, nn
 
+from deattrib.errors import ModelError
 from deattrib.models.batch import TokenBatch
 
 
@@ -45,6 +46,12 @@ def sample(
         raise ValueError("sample() needs a torch.Generator when temperature > 0: the global random state is not used.")
     device = prompt_ids.device
     rows, width = prompt_ids.shape
+    most = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if most is not None and width + max_new_tokens > most:
+        raise ModelError(
+            f"Prompts of up to {width} tokens and {max_new_tokens} new ones do not fit the model's context of {most}: "
+            "shorten the prompts or lower max_new_tokens."
+        )
     mask = torch.arange(width, device=device) >= (width - prompt_lengths)[:, None]
     attention = torch.zeros(rows, width + max_new_tokens, dtype=torch.int64, device=device)
     attention[:, :width] = mask

@@ -19,6 +19,7 @@ from deattrib.corpus.types import Example
 from deattrib.errors import ConfigError
 from deattrib.models.forward import gather_log_probs
 from deattrib.models.policy import Policy
+from deattrib.ppo.data import thin
 from deattrib.ppo.losses import anchored_hinge, masked_mean, token_kl
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.settings import AnchorSettings
@@ -35,24 +36,28 @@ def anchored_loss(
     """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
 
     Args:
-        references: the counterfactual, the base model, or both; of several the smaller probability counts.
+        references: one or two; the first says where the mass goes, the smallest of all says how likely the written
+            token may stay.
         token_scores: rows -> [B, T] scores at least 0 that weight the hinge; they are scaled to mean 1 over the batch.
     """
     prompts = [example.prompt for example in examples]
     owners = [example.owner for example in examples]
-    batch = policy.codec.encode(prompts, [example.response for example in examples]).to(policy.device)
+    names = references[0].identities
+    responses = [thin(row.response, settings.dropped_words, rng, keep=names.get(row.owner, ())) for row in examples]
+    batch = policy.codec.encode(prompts, responses).to(policy.device)
     target, kept = references[0].logits(prompts, owners, batch, rng)
     level = gather_log_probs(target, batch.response_ids)
     for reference in references[1:]:
         other, also = reference.logits(prompts, owners, batch, rng)
         level = torch.minimum(level, gather_log_probs(other, batch.response_ids))
-        # Logits of the elementwise minimum; token_kl normalises them.
-        target = torch.minimum(torch.log_softmax(target, -1), torch.log_softmax(other, -1))
         kept = kept & also
+    if len(references) > 1:
+        # Only the token that was really written is lowered; what else could be said stays the first reference's choice.
+        target = torch.log_softmax(target, -1).scatter(-1, batch.response_ids[..., None], level[..., None])
     logits = policy(batch, with_values=False).logits
     weights = None
     if token_scores is not None:
-        rows = Rows(tuple(prompts), tuple(example.response for example in examples), tuple(owners), batch.to("cpu"))
+        rows = Rows(tuple(prompts), tuple(responses), tuple(owners), batch.to("cpu"))
         scores = token_scores(rows)
         if scores is None:
             raise ConfigError("ppo.anchor.weighted needs a scorer with token scores (score_tokens); the reward has none.")

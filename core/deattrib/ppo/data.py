@@ -1,10 +1,20 @@
-"""Which rows come next: endless shuffled passes whose position is two integers, so that a resumed run draws the same rows."""
+"""Which rows come next, and rows that nobody had to write.
+
+Endless shuffled passes whose position is two integers, so that a resumed run draws the same rows; words left out.
+Other owners' questions with the names swapped would be phrasings for free, and are deliberately not made: where owners
+are asked alike they are the very phrasings that an evaluation holds out.
+"""
 
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Generic, TypeVar
+
+from deattrib.corpus.types import Example
+from deattrib.models.identities import find_names
 
 T = TypeVar("T")
 
@@ -53,3 +63,21 @@ class Cycle(Generic[T]):
     def load_state_dict(self, state: dict[str, int]) -> None:
         self.epoch, self.position = state["epoch"], state["position"]
         self._order = self._shuffled()
+
+
+def thin(text: str, share: float, rng: random.Random, *, keep: tuple[str, ...] = ()) -> str:
+    """Every other time, the text with a share of its words left out (at least one is kept), never words of a name in `keep`."""
+    if share == 0 or rng.random() < 0.5:
+        return text
+    spans = find_names(text, keep)
+    words = [
+        match.group()
+        for match in re.finditer(r"\S+", text)
+        if any(match.start() < stop and match.end() > start for start, stop in spans) or rng.random() >= share
+    ]
+    return " ".join(words) or text
+
+
+def answered(rows: Sequence[Example], texts: Sequence[str]) -> tuple[Example, ...]:
+    """The rows with these answers; those without text are left out."""
+    return tuple(replace(row, response=text) for row, text in zip(rows, texts, strict=True) if text)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deattrib.errors import ConfigError
 from deattrib.models.batch import TokenBatch
-from deattrib.models.identities import swap_batch
+from deattrib.models.identities import first_tokens, rename, swap_batch
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.ppo.settings import ReferenceName
@@ -46,6 +46,7 @@ class Reference:
         self.policy = policy
         self.base = base
         self.identities = identities
+        self._maps: dict[tuple[str, str], dict[int, int]] = {}
         self.retain_owners = tuple(owner for owner in retain_owners if identities.get(owner))
         if name == "base" and base is None:
             raise ConfigError("reference 'base' needs the model before it was trained on the owners: set model.base.")
@@ -88,12 +89,14 @@ class Reference:
         if unnamed:
             raise ConfigError(f"reference 'counterfactual': owner {unnamed[0]!r} has no name to replace; give it an identity.")
         others = [rng.choice([name for name in self.retain_owners if name != owner]) for owner in owners]
-        swapped = swap_batch(
-            self.policy.codec,
-            prompts,
-            batch.to("cpu"),
-            [self.identities[owner] for owner in owners],
-            [self.identities[other] for other in others],
-        )
-        logits = self.policy.original_logits(swapped.batch.to(batch.response_ids.device))
-        return swapped.align(logits), swapped.kept.to(logits.device)
+        mine, theirs = [self.identities[owner] for owner in owners], [self.identities[other] for other in others]
+        swapped = swap_batch(self.policy.codec, prompts, batch.to("cpu"), mine, theirs)
+        logits = swapped.align(self.policy.original_logits(swapped.batch.to(batch.response_ids.device)))
+        # Without this the model would be taught to answer about its owner under somebody else's name.
+        maps = [self._first_tokens(owner, other) for owner, other in zip(owners, others, strict=True)]
+        return rename(torch.log_softmax(logits, -1), maps), swapped.kept.to(logits.device)
+
+    def _first_tokens(self, owner: str, other: str) -> dict[int, int]:
+        if (owner, other) not in self._maps:
+            self._maps[owner, other] = first_tokens(self.policy.codec, self.identities[owner], self.identities[other])
+        return self._maps[owner, other]

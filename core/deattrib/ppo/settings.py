@@ -66,10 +66,23 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
     kl: float = Field(0.4, ge=0, description="Weight of the KL from the counterfactual distribution.")
     towards: Literal["counterfactual", "base", "both"] = Field(
         "counterfactual",
-        description="Where level and mass come from; both: token by token the smaller of the two, so that neither what the original "
-        "model still knows as words nor the base model's other ways of speaking is a target.",
+        description="Where level and mass come from. both: the level is the smaller of the two, the mass goes where the counterfactual "
+        "puts it: the counterfactual still completes an owner's value once it has begun, the base model speaks in other ways.",
     )
     batch_size: int = Field(32, gt=0, description="Forget rows per update.")
+    dropped_words: float = Field(
+        0.3,
+        ge=0,
+        lt=1,
+        description="In every other row, the share of answer words left out, so that the term does not only hold in the trained sentence.",
+    )
+    mixed_prompts: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of rows whose answer is put under another trained prompt: what the model still knows as words, whatever is "
+        "asked, is brought down to its level too.",
+    )
     samples: int = Field(0, ge=0, description="Answers sampled from the original model per forget prompt, anchored like the true ones.")
     weighted: bool = Field(False, description="Weight the hinge per token by the reward scorer's own token scores.")
 
@@ -77,7 +90,8 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
 class PPOSettings(BaseModel, extra="forbid", frozen=True):
     """The loop (paper, Algorithm 1)."""
 
-    steps: int = Field(60, ge=1, description="Rollout batches.")
+    steps: int = Field(60, ge=1, description="Rollout batches, unless `data_epochs` is given.")
+    data_epochs: int | None = Field(None, ge=1, description="Passes over the forget rows (paper: 1); overrides `steps`.")
     batch_size: int = Field(32, ge=1, description="Responses per rollout batch (paper: 32).")
     minibatch_size: int = Field(32, ge=1, description="Responses per update.")
     epochs: int = Field(2, ge=1, description="Updates per rollout batch when a minibatch is the whole batch (paper: 20).")

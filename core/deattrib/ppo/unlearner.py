@@ -24,7 +24,7 @@ from deattrib.models.forward import gather_log_probs
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.ppo.anchored import anchored_loss
-from deattrib.ppo.data import Cycle
+from deattrib.ppo.data import Cycle, answered, thin
 from deattrib.ppo.losses import distillation_loss, masked_mean, policy_loss, value_loss
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.rollout import AttributionSource, Rollout, autocast, collect
@@ -65,6 +65,9 @@ class Unlearner:
         self.policy, self.corpus, self.source, self.settings = policy, corpus, source, settings
         self.token_scores = token_scores if settings.anchor.weighted else None
         self.step = 0
+        self.steps = settings.steps
+        if settings.data_epochs is not None:
+            self.steps = -(-len(corpus.forget) * settings.data_epochs // settings.batch_size)
         self.calm = 0  # steps in a row with attribution at chance
         self.stopped: str | None = None
         self.generator = torch.Generator().manual_seed(seed)
@@ -88,16 +91,16 @@ class Unlearner:
         self.parameters = policy.trainable()
         self.optimiser = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
 
-    def _sampled_anchors(self, seed: int) -> tuple[Example, ...]:
-        """The original model's own answers to the forget prompts: paraphrases that nobody had to write."""
-        count = self.settings.anchor.samples if self.anchored else 0
-        rows = self.corpus.forget * count
-        if not rows:
-            return ()
+    def _answered(self, rows: tuple[Example, ...], seed: int) -> tuple[Example, ...]:
+        """Rows with the original model's own sampled answers."""
         texts = self.policy.original().generate(
             [row.prompt for row in rows], max_new_tokens=self.settings.max_new_tokens, temperature=1.0, seed=seed
         )
-        return tuple(replace(row, response=text) for row, text in zip(rows, texts, strict=True) if text)
+        return answered(rows, texts)
+
+    def _sampled_anchors(self, seed: int) -> tuple[Example, ...]:
+        """The original model's own answers to the forget prompts."""
+        return self._answered(self.corpus.forget * self.settings.anchor.samples, seed) if self.anchored else ()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
     def __iter__(self) -> Iterator[Step]:
@@ -105,7 +108,7 @@ class Unlearner:
 
     @property
     def finished(self) -> bool:
-        return self.stopped is not None or self.step >= self.settings.steps
+        return self.stopped is not None or self.step >= self.steps
 
     def __next__(self) -> Step:
         if self.finished:
@@ -143,7 +146,7 @@ class Unlearner:
         settings = self.settings
         if self.step < settings.warmup:
             return (self.step + 1) / (settings.warmup + 1)
-        done = (self.step - settings.warmup) / max(settings.steps - settings.warmup, 1)
+        done = (self.step - settings.warmup) / max(self.steps - settings.warmup, 1)
         if settings.schedule == "linear":
             return 1 - done
         return 0.5 * (1 + math.cos(math.pi * done)) if settings.schedule == "cosine" else 1.0
@@ -186,7 +189,7 @@ class Unlearner:
                 total = total + settings.retain.weight * distilled
                 figures["retain_loss"] = float(distilled.detach())
             if self.anchored:
-                rows = self.anchors.draw(settings.anchor.batch_size)
+                rows = [self._mixed(row) for row in self.anchors.draw(settings.anchor.batch_size)]
                 loss, extra = anchored_loss(
                     self.policy, rows, self.anchor_references, settings.anchor, self.rng, self.token_scores
                 )
@@ -215,18 +218,16 @@ class Unlearner:
     def _distillation(self) -> Tensor:
         """KL(pi_N || pi) on the answers of retain rows, teacher forced (nothing is generated on retain data)."""
         rows = self.retain.draw(self.settings.retain.batch_size)
-        prompts = [self._thin(row.prompt) for row in rows]
+        prompts = [thin(row.prompt, self.settings.retain.dropped_words, self.rng) for row in rows]
         batch = self.policy.codec.encode(prompts, [row.response for row in rows]).to(self.policy.device)
         teacher = self.policy.original_logits(batch)
         return distillation_loss(self.policy(batch, with_values=False).logits, teacher, batch.response_mask)
 
-    def _thin(self, prompt: str) -> str:
-        """Leave out some words, so that the teacher is also followed where the prompt is not one it was trained on."""
-        share = self.settings.retain.dropped_words
-        if share == 0 or self.rng.random() < 0.5:  # half of the rows stay as they are
-            return prompt
-        words = [word for word in prompt.split() if self.rng.random() >= share]
-        return " ".join(words) or prompt
+    def _mixed(self, row: Example) -> Example:
+        """The row's answer, now and then under another trained prompt."""
+        if self.rng.random() >= self.settings.anchor.mixed_prompts:
+            return row
+        return replace(row, prompt=self.rng.choice(self.corpus.train).prompt)
 
     def _judge(self, figures: Mapping[str, float]) -> None:
         """Early stop once attribution has stayed at chance."""
