@@ -26,7 +26,6 @@ if TYPE_CHECKING:
         RunError,
         ScorerError,
     )
-
     from deattrib.models.batch import TokenBatch
     from deattrib.models.forward import response_logits
     from deattrib.models.language_model import Codec, LanguageModel

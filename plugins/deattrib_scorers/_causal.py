@@ -37,7 +37,7 @@ class CausalBackend:
             target_modules="all-linear",
             task_type="CAUSAL_LM",
         )
-        self.model: Any = get_peft_model(self._model(), config)  # type: ignore[arg-type]
+        self.model: Any = get_peft_model(self._model(), config)
         self.head = nn.Linear(self.model.config.get_text_config().hidden_size, classes, device=device)
         trained = [value for value in self.model.parameters() if value.requires_grad] + list(self.head.parameters())
         optimiser = torch.optim.AdamW(trained, lr=self.params.learning_rate or 1e-3, weight_decay=0.0)

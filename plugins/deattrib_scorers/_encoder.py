@@ -44,7 +44,9 @@ class EncoderBackend:
         from sklearn.linear_model import LogisticRegression
 
         embedded = self._embed(self._texts(rows, keep, rows.batch.response_lengths[:, None]))
-        self.head = LogisticRegression(max_iter=1000, C=10.0, random_state=self.context.seed).fit(embedded.numpy(), labels.numpy())
+        self.head = LogisticRegression(max_iter=1000, C=10.0, random_state=self.context.seed).fit(
+            embedded.numpy(), labels.numpy()
+        )
         self.classes = classes
 
     def log_probs(self, rows: Rows, keep: Tensor, ends: Tensor) -> Tensor:

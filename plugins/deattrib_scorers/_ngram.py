@@ -24,7 +24,7 @@ class NgramBackend:
         self.seed = seed
 
     def fit(self, rows: Rows, keep: Tensor, labels: Tensor, classes: int) -> None:
-        features, order = _features(rows, keep)
+        features = _features(rows, keep)
         generator = torch.Generator().manual_seed(self.seed)
         table = torch.zeros(BUCKETS + 1, classes, requires_grad=True)  # the last row is padding and stays 0
         bias = torch.zeros(classes, requires_grad=True)
@@ -45,7 +45,7 @@ class NgramBackend:
         self.table, self.bias = table.detach(), bias.detach()
 
     def log_probs(self, rows: Rows, keep: Tensor, ends: Tensor) -> Tensor:
-        features, _ = _features(rows, keep)
+        features = _features(rows, keep)
         logits = torch.log_softmax(_running(self.table, self.bias, features), -1)
         kept = torch.cat([torch.zeros(len(keep), 1, dtype=torch.int64), keep.long().cumsum(1)], 1)
         count = kept.gather(1, ends)  # kept tokens in each prefix
@@ -54,8 +54,8 @@ class NgramBackend:
         return torch.where((count == 0)[..., None], nothing, chosen)
 
 
-def _features(rows: Rows, keep: Tensor) -> tuple[Tensor, Tensor]:
-    """Hashed n-grams per kept token, kept tokens moved to the front: [B, T, orders]; and the moved order [B, T]."""
+def _features(rows: Rows, keep: Tensor) -> Tensor:
+    """Hashed n-grams per kept token, kept tokens moved to the front: [B, T, orders]."""
     ids = rows.batch.response_ids.cpu()
     order = torch.argsort((~keep).long(), dim=1, stable=True)
     ids, valid = ids.gather(1, order), keep.gather(1, order)
@@ -69,7 +69,7 @@ def _features(rows: Rows, keep: Tensor) -> tuple[Tensor, Tensor]:
         # Multiply-shift: the low bits of a plain sum of products would collide for neighbouring ids.
         hashed = ((total * (n + 1) * 0x9E3779B1) >> 16) % BUCKETS
         columns.append(torch.where(present, hashed, BUCKETS))
-    return torch.stack(columns, -1), order
+    return torch.stack(columns, -1)
 
 
 def _running(table: Tensor, bias: Tensor, features: Tensor) -> Tensor:

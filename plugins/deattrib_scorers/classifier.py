@@ -15,7 +15,7 @@ reward asks about. The `paper` preset switches both off.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from pydantic import BaseModel, Field
@@ -45,7 +45,9 @@ class Classifier(Scorer):
     class Params(BaseModel, extra="forbid", frozen=True):
         backbone: str = Field("ngram", description="'ngram', 'causal', or the id or folder of a sentence encoder.")
         epochs: int = Field(12, ge=1, description="Passes over the answers (paper: 5 on TOFU, 15 on ArXiv).")
-        learning_rate: float | None = Field(None, gt=0, description="Default by backbone: ngram 0.05, causal 1e-3 (paper: 1e-4).")
+        learning_rate: float | None = Field(
+            None, gt=0, description="Default by backbone: ngram 0.05, causal 1e-3 (paper: 1e-4)."
+        )
         batch_size: int = Field(16, ge=1, description="Answers per update (paper: 16).")
         prefixes: bool = Field(True, description="Train on prefixes too; false: whole answers only (paper).")
         mask_names: bool = Field(True, description="Leave out the owners' names; false: keep them (paper).")
@@ -56,6 +58,8 @@ class Classifier(Scorer):
         alpha: float = Field(32.0, gt=0, description="causal: LoRA alpha (paper: 32).")
         dropout: float = Field(0.1, ge=0, lt=1, description="causal: LoRA dropout (paper: 0.1).")
         model: str | None = Field(None, description="causal: folder of the classifier's model; null: base, else original.")
+
+    backend: Backend | None = None
 
     def fit(self, context: ScorerContext) -> None:
         self.context = context
@@ -102,14 +106,19 @@ class Classifier(Scorer):
         return self.score_prefixes(rows, rows.batch.response_lengths.cpu()[:, None])[:, 0]
 
     def score_prefixes(self, rows: Rows, ends: Tensor) -> Tensor:
-        log_probs = self.backend.log_probs(rows, self._keep(rows), ends.cpu())
+        log_probs = self._log_probs(rows, ends.cpu())
         columns = torch.tensor([self._column(owner) for owner in rows.owners])
         return self._output(log_probs.gather(2, columns[:, None, None].expand(-1, ends.shape[1], 1)).squeeze(2))
 
     def score_owners(self, rows: Rows, owners: Sequence[str]) -> Tensor:
         ends = rows.batch.response_lengths.cpu()[:, None]
-        log_probs = self.backend.log_probs(rows, self._keep(rows), ends)[:, 0]
+        log_probs = self._log_probs(rows, ends)[:, 0]
         return self._output(log_probs[:, [self._column(owner) for owner in owners]])
+
+    def _log_probs(self, rows: Rows, ends: Tensor) -> Tensor:
+        if self.backend is None:
+            raise ScorerError("The classifier has nothing to score with: call fit() first; close() ends its use.")
+        return self.backend.log_probs(rows, self._keep(rows), ends)
 
     def _column(self, owner: str) -> int:
         if owner not in self.index:
@@ -122,7 +131,7 @@ class Classifier(Scorer):
         return log_probs - torch.log1p(-log_probs.exp().clamp(max=1 - 1e-7))
 
     def close(self) -> None:
-        self.backend: Any = None
+        self.backend = None
 
 
 def _answers(context: ScorerContext, texts: Sequence[str]) -> Rows:

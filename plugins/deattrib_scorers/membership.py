@@ -27,7 +27,9 @@ class Membership(Scorer):
     fidelity = "proxy"
 
     class Params(BaseModel, extra="forbid", frozen=True):
-        reference: str = Field("auto", description="'counterfactual', 'base', a model folder, or 'auto': the first that is there.")
+        reference: str = Field(
+            "auto", description="'counterfactual', 'base', a model folder, or 'auto': the first that is there."
+        )
         swaps: int = Field(2, ge=1, le=32, description="Retain owners that the counterfactual likelihood is averaged over.")
         bound: float = Field(5.0, gt=0, description="Largest ratio of one token in nats; single rare tokens then decide less.")
 

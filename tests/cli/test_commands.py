@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-
 from tests.runs.tiny import TINY
 
 
@@ -21,7 +20,9 @@ def deattrib(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess
     )
 
 
-@pytest.mark.parametrize("code", ["import deattrib", "from deattrib.cli.main import app", "from deattrib import Scorer, hookimpl"])
+@pytest.mark.parametrize(
+    "code", ["import deattrib", "from deattrib.cli.main import app", "from deattrib import Scorer, hookimpl"]
+)
 def test_what_every_plugin_and_every_help_text_imports_loads_no_torch(code: str) -> None:
     check = f"{code}\nimport sys\nassert not {{'torch', 'transformers', 'numpy'}} & set(sys.modules), sorted(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from deattrib.corpus.types import Corpus, Example
+from deattrib.corpus.types import Example
 from deattrib.ppo.data import Cycle, answered, thin
 
 

@@ -71,7 +71,7 @@ class Attributor:
         target: Literal["own", "forgotten"] = "own",
     ) -> None:
         self.registry = registry or PluginRegistry()
-        self.settings = calibration or CalibrationSettings()  # type: ignore[call-arg]
+        self.settings = calibration or CalibrationSettings()
         self.target = target
         specs = [scorers] if isinstance(scorers, (str, Mapping, type, Scorer)) else list(scorers)
         if not specs:

@@ -13,6 +13,7 @@ refused with the figures.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -97,11 +98,12 @@ def fit_calibration(
         "m1": round(float(own[:, -1].median()), 6),
     }
     if not _clear(*pooled[-1][1:], noise_floor):
-        edge, mine, theirs = pooled[-1]
+        _, mine, theirs = pooled[-1]
+        needed = noise_floor * _error(mine, theirs)
         raise CalibrationError(
-            f"Scorer {scorer!r} cannot tell the owner's answers from others': median {float(mine.median()):.4g} on the original "
-            f"model's own answers (m1), {float(theirs.median()):.4g} on answers from {source} (m0), {len(mine)} and {len(theirs)} "
-            f"scores, AUROC {auroc:.2f}; m1 - m0 must exceed {noise_floor:g} standard errors ({noise_floor * _error(mine, theirs):.3g}). "
+            f"Scorer {scorer!r} cannot tell the owner's answers from others': median {float(mine.median()):.4g} on the "
+            f"original model's own answers (m1), {float(theirs.median()):.4g} on answers from {source} (m0), {len(mine)} and "
+            f"{len(theirs)} scores, AUROC {auroc:.2f}; m1 - m0 must exceed {noise_floor:g} standard errors ({needed:.3g}). "
             "Fit it on more rows, choose another scorer, or switch calibration off if its raw scores lie in [0, 1]."
         )
     return Calibration(
@@ -141,7 +143,7 @@ def _error(mine: Tensor, theirs: Tensor) -> float:
 
     def one(values: Tensor) -> float:
         deviation = (values - values.median()).abs().median() * MAD_TO_SIGMA
-        return MEDIAN_ERROR * float(deviation) / max(len(values), 1) ** 0.5
+        return MEDIAN_ERROR * float(deviation) / math.sqrt(max(len(values), 1))
 
     return float((one(mine) ** 2 + one(theirs) ** 2) ** 0.5)
 

@@ -28,7 +28,7 @@ class AttributionReward:
     """What a plugin can bring to, and observe of, a run."""
 
     @hookspec
-    def scorers(self) -> Sequence[type[Scorer]]:  # type: ignore[empty-body]
+    def scorers(self) -> Sequence[type[Scorer]]:
         """Scorer classes that this plugin brings.
 
         Called when the registry is built, before any run; must be cheap and must not load a model.
@@ -36,14 +36,17 @@ class AttributionReward:
         :returns: classes derived from ``deattrib.Scorer``, each with a ``name`` of its own. Two plugins that bring
             the same name are refused, naming both distributions.
         """
+        raise NotImplementedError
 
     @hookspec
-    def metrics(self) -> Sequence[type[Any]]:  # type: ignore[empty-body]
+    def metrics(self) -> Sequence[type[Any]]:
         """Metric classes that this plugin brings; listed, and refused on equal names, like scorers."""
+        raise NotImplementedError
 
     @hookspec
-    def methods(self) -> Sequence[type[Any]]:  # type: ignore[empty-body]
+    def methods(self) -> Sequence[type[Any]]:
         """Unlearning methods that this plugin brings; listed, and refused on equal names, like scorers."""
+        raise NotImplementedError
 
     @hookspec
     def run_started(self, folder: Path | None, config: Mapping[str, Any]) -> None:

@@ -48,7 +48,7 @@ def random_states() -> list[Setting]:
         ("Python's random state", random.getstate, random.setstate),
         ("numpy's global random state", np.random.get_state, np.random.set_state),
     ]
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
         sources.append(("CUDA's random state", torch.cuda.get_rng_state_all, torch.cuda.set_rng_state_all))
     return [Setting(what, read, write, read()) for what, read, write in sources]
 

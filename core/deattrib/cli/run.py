@@ -30,7 +30,9 @@ def run(
     from deattrib.errors import ConfigError
 
     if resume is not None and (config or set_ or reward or seed is not None or output):
-        raise ConfigError("--resume takes everything from the run's folder; leave out config, --set, --reward, --seed and --output.")
+        raise ConfigError(
+            "--resume takes everything from the run's folder; leave out config, --set, --reward, --seed and --output."
+        )
     if resume is None and config is None:
         raise ConfigError("Give a config file, or --resume FOLDER; `deattrib demo` runs without either.")
     carry_out(config, data=None, set_=set_, reward=reward, seed=seed, output=output, resume=resume, threads=threads)

@@ -55,12 +55,19 @@ class Show(Listener):
         self.console.print(detail, markup=False)
 
     def step(self, number: int, total: int, figures: dict[str, float]) -> None:
-        text = "  ".join(f"{key} {figures[key]:.3f}" for key in ("attribution", "kl", "anchor_hinge", "retain_loss") if key in figures)
+        text = "  ".join(
+            f"{key} {figures[key]:.3f}" for key in ("attribution", "kl", "anchor_hinge", "retain_loss") if key in figures
+        )
         if self.console.is_terminal:
             if self.progress is None:
                 self.progress = Progress(
-                    TextColumn("          "), BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeElapsedColumn(),
-                    TextColumn("{task.description}"), console=self.console, transient=True,
+                    TextColumn("          "),
+                    BarColumn(),
+                    TextColumn("{task.completed}/{task.total}"),
+                    TimeElapsedColumn(),
+                    TextColumn("{task.description}"),
+                    console=self.console,
+                    transient=True,
                 )
                 self.progress.start()
                 self.task = self.progress.add_task("", total=total)
@@ -81,5 +88,7 @@ def table(metrics: dict[str, Any]) -> str:
         cells = "".join(f"{row[key]:11.3f}" if row.get(key) is not None else f"{'–':>11s}" for _, row in rows)
         lines.append(f"{label:16s}{arrow} {cells}")
     lines.append("")
-    lines.append("→ closer to the oracle (retrained without the forgotten owners) is better; it is a reference, never a contender.")
+    lines.append(
+        "→ closer to the oracle (retrained without the forgotten owners) is better; it is a reference, never a contender."
+    )
     return "\n".join(lines)

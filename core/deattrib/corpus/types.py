@@ -75,7 +75,8 @@ class Corpus:
             raise CorpusError(f"Corpus {self.name!r} names nobody to forget: give at least one of {', '.join(owners[:10])}.")
         if set(self.forget_owners) == set(owners):
             raise CorpusError(
-                f"Corpus {self.name!r} would forget all of its {len(owners)} owners: nothing is left to retain or to compare with."
+                f"Corpus {self.name!r} would forget all of its {len(owners)} owners: nothing is left to retain or to "
+                "compare with."
             )
 
     # -- who ---------------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from deattrib.models.batch import TokenBatch
@@ -50,10 +49,11 @@ def response_logits(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor
 
 def head_of(model: nn.Module) -> nn.Module:
     """The layer that turns hidden states into logits."""
-    head = model.get_output_embeddings() if hasattr(model, "get_output_embeddings") else None
+    find = getattr(model, "get_output_embeddings", None)
+    head: nn.Module | None = find() if find is not None else None
     if head is None:
         raise TypeError(f"{type(model).__name__} has no output embeddings: a causal language model is needed.")
-    return head  # type: ignore[no-any-return]
+    return head
 
 
 def gather_log_probs(logits: Tensor, ids: Tensor, *, temperature: float = 1.0) -> Tensor:

@@ -93,16 +93,23 @@ class SwappedBatch:
         batch: the same rows about somebody else, TokenBatch of B rows.
         position: [B, T] int64: for each original response token its column in `batch`.
         kept: [B, T] bool: tokens that have a counterpart (neither padding nor part of a name).
+        begins: [B, T] bool: tokens that begin a name; `position` is where the other's name begins.
     """
 
     batch: TokenBatch
     position: Tensor
     kept: Tensor
+    begins: Tensor
 
-    def align(self, values: Tensor) -> Tensor:
-        """Bring [B, T', ...] values of the swapped batch back to [B, T, ...]; rows of left-out tokens are 0."""
+    def align(self, values: Tensor, *, begins: bool = False) -> Tensor:
+        """Bring [B, T', ...] values of the swapped batch back to [B, T, ...]; rows of left-out tokens are 0.
+
+        Args:
+            begins: also the tokens that begin a name: their own values mean little there, but what is predicted there
+                depends on the tokens before them only.
+        """
         index = self.position.to(values.device)
-        kept = self.kept.to(values.device)
+        kept = (self.kept | self.begins if begins else self.kept).to(values.device)
         shape = index.shape + (1,) * (values.dim() - 2)
         gathered = values.gather(1, index.view(shape).expand(*index.shape, *values.shape[2:]))
         return gathered * kept.view(shape)
@@ -121,30 +128,32 @@ def swap_batch(
         prompts: the B prompt texts of `batch`.
         names, others: per row, the names to replace and the names to put there, in the same order of kinds.
     """
-    swapped, positions = [], []
-    for ids, mine, theirs in zip(batch.response_lists(), names, others, strict=True):
-        new, where = _swap_ids(codec, ids, mine, theirs)
+    swapped: list[list[int]] = []
+    position = torch.zeros(batch.response_ids.shape, dtype=torch.int64)
+    kept = torch.zeros(batch.response_ids.shape, dtype=torch.bool)
+    begins = torch.zeros(batch.response_ids.shape, dtype=torch.bool)
+    for row, (ids, mine, theirs) in enumerate(zip(batch.response_lists(), names, others, strict=True)):
+        new, stays, starts = _swap_ids(codec, ids, mine, theirs)
         swapped.append(new)
-        positions.append(where)
-    width = batch.response_ids.shape[1]
-    position = torch.zeros(len(positions), width, dtype=torch.int64)
-    kept = torch.zeros(len(positions), width, dtype=torch.bool)
-    for row, where in enumerate(positions):
-        for column, target in where.items():
-            position[row, column] = target
-            kept[row, column] = True
+        for mask, columns in ((kept, stays), (begins, starts)):
+            for column, target in columns.items():
+                position[row, column] = target
+                mask[row, column] = True
     prompt_ids = [
         codec.prompt(swap_names(text, mine, theirs)) for text, mine, theirs in zip(prompts, names, others, strict=True)
     ]
-    return SwappedBatch(TokenBatch.from_lists(prompt_ids, swapped, codec.pad_id), position, kept)
+    return SwappedBatch(TokenBatch.from_lists(prompt_ids, swapped, codec.pad_id), position, kept, begins)
 
 
-def _swap_ids(codec: Codec, ids: Sequence[int], names: tuple[str, ...], others: Sequence[str]) -> tuple[list[int], dict[int, int]]:
-    """Replace names in one response: the new ids, and {old column: new column} of the tokens that stay."""
+def _swap_ids(
+    codec: Codec, ids: Sequence[int], names: tuple[str, ...], others: Sequence[str]
+) -> tuple[list[int], dict[int, int], dict[int, int]]:
+    """Replace names in one response: the new ids, {old column: new column} of tokens that stay, and of names' first tokens."""
     text, offsets = text_with_offsets(codec, ids)
     spans = find_names(text, names)
     new: list[int] = []
     where: dict[int, int] = {}
+    begins: dict[int, int] = {}
     column = 0
     for begin, stop in spans:
         while column < len(ids) and offsets[column][1] <= begin:
@@ -156,13 +165,14 @@ def _swap_ids(codec: Codec, ids: Sequence[int], names: tuple[str, ...], others: 
             column += 1
         if column == touched:  # the token that holds this name was already replaced with the one before it
             continue
+        begins[touched] = len(new)
         # Characters that share a token with the name (a leading space, a possessive) move along with it.
         before, after = text[offsets[touched][0] : begin], text[stop : offsets[column - 1][1]]
         new += codec.response(before + other_name(text[begin:stop], names, others) + after, end=False)
-    for column in range(column, len(ids)):
-        where[column] = len(new)
-        new.append(ids[column])
-    return new, where
+    for rest in range(column, len(ids)):
+        where[rest] = len(new)
+        new.append(ids[rest])
+    return new, where, begins
 
 
 def first_tokens(codec: Codec, names: Sequence[str], others: Sequence[str]) -> dict[int, int]:
@@ -192,6 +202,13 @@ def rename(log_probs: Tensor, maps: Sequence[dict[int, int]], *, left: float = 1
             renamed[row, :, mine] = torch.logsumexp(torch.cat([log_probs[row][:, [mine]], moved], 1), 1)
             renamed[row, :, theirs] = log_probs[row][:, theirs] + math.log(left)
     return renamed
+
+
+def spell(log_probs: Tensor, ids: Tensor, inside: Tensor, *, doubt: float = 1e-3) -> Tensor:
+    """Where `inside` [B, T] a name, log-probabilities [B, T, V] that go on with the token that is there."""
+    width = log_probs.shape[-1]
+    certain = torch.full_like(log_probs, math.log(doubt / width)).scatter(-1, ids[..., None], math.log1p(-doubt))
+    return torch.where(inside[..., None], certain, log_probs)
 
 
 def all_names(identities: Iterable[Sequence[str]]) -> tuple[str, ...]:

@@ -35,7 +35,9 @@ class Codec:
 
     def __init__(self, tokenizer: Any, *, template: str | None = None, max_prompt_tokens: int = 1024) -> None:
         if tokenizer.eos_token_id is None:
-            raise ModelError("The tokenizer has no end-of-sequence token, so no answer could ever end: set `tokenizer.eos_token`.")
+            raise ModelError(
+                "The tokenizer has no end-of-sequence token, so no answer could ever end: set `tokenizer.eos_token`."
+            )
         if template is not None and "{prompt}" not in template:
             raise ModelError(f"The prompt template {template!r} has no {{prompt}} in it.")
         self.tokenizer = tokenizer
@@ -166,5 +168,7 @@ def fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
-        digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b"")
+        digest.update(
+            value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes() if value.numel() else b""
+        )
     return digest.hexdigest()

@@ -54,13 +54,14 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
         if below:
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, path).merge_and_unload()  # type: ignore[operator]
+            model = PeftModel.from_pretrained(model, path).merge_and_unload()
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(
             f"The model {path!r} cannot be loaded: {_first_line(error)} Give a hub id, or a folder with config.json or "
             "adapter_config.json in it."
         ) from error
-    return model.to(pick_device(settings.device)).eval()  # type: ignore[no-any-return]
+    loaded: nn.Module = model.to(pick_device(settings.device)).eval()
+    return loaded
 
 
 def make_codec(tokenizer: Any, settings: ModelSettings) -> Codec:
@@ -69,7 +70,7 @@ def make_codec(tokenizer: Any, settings: ModelSettings) -> Codec:
 
 def load_language_model(path: str, *, codec: Codec, device: torch.device | str = "auto") -> LanguageModel:
     """A frozen model that shares `codec`; its vocabulary must be of the same size."""
-    model = load_model(path, ModelSettings(device=str(device)))  # type: ignore[call-arg]
+    model = load_model(path, ModelSettings(device=str(device)))
     check_vocabulary(model, codec, path)
     return LanguageModel(model, codec, name=path)
 

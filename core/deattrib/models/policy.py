@@ -52,23 +52,24 @@ class Policy(nn.Module):
         self.settings = settings
         self._frozen_copy: list[nn.Module] = []  # in a list: not a submodule, so neither trained nor saved
         self._old_copy: list[nn.Module] = []
-        hidden = model.config.get_text_config().hidden_size  # type: ignore[union-attr, operator]
+        config: Any = model.config
+        hidden = config.get_text_config().hidden_size
         device = next(model.parameters()).device
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if settings.adapter == "lora":
                 from peft import LoraConfig, get_peft_model
 
-                config = LoraConfig(
+                lora = LoraConfig(
                     r=settings.rank,
-                    lora_alpha=settings.alpha,  # type: ignore[arg-type]
+                    lora_alpha=settings.alpha,
                     lora_dropout=settings.dropout,
                     target_modules=settings.targets,
                     task_type="CAUSAL_LM",
                 )
-                self.backbone: Any = get_peft_model(model, config)  # type: ignore[arg-type]
+                self.backbone: Any = get_peft_model(model, lora)
                 if settings.critic == "separate":
-                    self.backbone.add_adapter(CRITIC, config)
+                    self.backbone.add_adapter(CRITIC, lora)
                     for name, parameter in self.backbone.named_parameters():
                         if f".{CRITIC}." in name:  # peft freezes every adapter but the active one
                             parameter.requires_grad_(True)
@@ -244,4 +245,5 @@ class _Original(LanguageModel):
             copied: Any = copy.deepcopy(model)
         if self.policy.settings.adapter == "lora":
             copied = copied.unload()
-        return copied.eval().requires_grad_(False)  # type: ignore[no-any-return]
+        frozen: nn.Module = copied.eval().requires_grad_(False)
+        return frozen

@@ -9,7 +9,7 @@ never touches the global random state.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -99,7 +99,7 @@ def pick(logits: Tensor, temperature: float, generator: torch.Generator | None) 
 
 
 @contextlib.contextmanager
-def eval_mode(model: nn.Module):  # type: ignore[no-untyped-def]
+def eval_mode(model: nn.Module) -> Iterator[nn.Module]:
     """Switch a module to eval mode and back to what it was."""
     training = model.training
     model.eval()

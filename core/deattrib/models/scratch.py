@@ -53,4 +53,5 @@ def make_model(settings: ScratchSettings, tokenizer: Any, *, seed: int) -> nn.Mo
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        model: nn.Module = LlamaForCausalLM(config)
+    return model

@@ -17,18 +17,26 @@ class ModelSettings(BaseModel, extra="forbid", frozen=True):
     corpus' background rows. The oracle is made from the base model by the same recipe without the forget owners.
     """
 
-    path: str | None = Field(None, description="The original model: a hub id, a folder (also a PEFT adapter), or null to make it.")
-    base: str | None = Field(None, description="The model before it was trained on the owners; null: none, or made from nothing.")
-    oracle: str | None = Field(None, description="A model retrained without the forget owners; null: made where a base is there.")
+    path: str | None = Field(
+        None, description="The original model: a hub id, a folder (also a PEFT adapter), or null to make it."
+    )
+    base: str | None = Field(
+        None, description="The model before it was trained on the owners; null: none, or made from nothing."
+    )
+    oracle: str | None = Field(
+        None, description="A model retrained without the forget owners; null: made where a base is there."
+    )
     gguf_file: str | None = Field(None, description="File name inside `path` or `base` when the weights are a GGUF file.")
     template: str | None = Field(
-        None, description="Prompt template with {prompt} in it; null: the tokenizer's chat template, else '{prompt}' and a line break."
+        None,
+        description="Prompt template with {prompt} in it; null: the tokenizer's chat template, else '{prompt}' and a line "
+        "break.",
     )
     max_prompt_tokens: int = Field(1024, gt=0, description="Longer prompts are refused.")
     device: str = Field("auto", description="'auto' (CUDA, then MPS, then CPU) or a torch device.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of the frozen weights.")
     trust_remote_code: bool = Field(False, description="Run model code from the hub; recorded in manifest and model card.")
-    scratch: ScratchSettings = ScratchSettings()  # type: ignore[call-arg]
-    base_training: TrainingSettings = TrainingSettings(epochs=1.0, learning_rate=2e-3, batch_size=16)  # type: ignore[call-arg]
-    training: TrainingSettings = TrainingSettings(steps=800, learning_rate=1e-3, batch_size=16)  # type: ignore[call-arg]
+    scratch: ScratchSettings = ScratchSettings()
+    base_training: TrainingSettings = TrainingSettings(epochs=1.0, learning_rate=2e-3, batch_size=16)
+    training: TrainingSettings = TrainingSettings(steps=800, learning_rate=1e-3, batch_size=16)
     oracles: int = Field(2, ge=0, le=2, description="2: a second oracle of another seed as the noise floor; 0: none at all.")

@@ -50,7 +50,9 @@ def fine_tune(
 
         torch.manual_seed(seed)
         rank = settings.lora_rank
-        model = get_peft_model(model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM"))
+        model = get_peft_model(
+            model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        )
     prompts = [codec.prompt(row.prompt) for row in rows]
     responses = [codec.response(row.response) for row in rows]
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]

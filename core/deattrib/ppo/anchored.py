@@ -63,9 +63,7 @@ def anchored_loss(
             raise ConfigError("ppo.anchor.weighted needs a scorer with token scores (score_tokens); the reward has none.")
         weights = scores.to(policy.device).clamp(min=0) * kept
         weights = weights / masked_mean(weights, kept).clamp(min=1e-6)
-    hinge = anchored_hinge(
-        gather_log_probs(logits, batch.response_ids), level, kept, weights
-    )
+    hinge = anchored_hinge(gather_log_probs(logits, batch.response_ids), level, kept, weights)
     divergence = masked_mean(token_kl(target, logits), kept)
     loss = settings.hinge * hinge + settings.kl * divergence
     return loss, {"anchor_hinge": float(hinge.detach()), "anchor_kl": float(divergence.detach())}

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deattrib.errors import ConfigError
 from deattrib.models.batch import TokenBatch
-from deattrib.models.identities import first_tokens, rename, swap_batch
+from deattrib.models.identities import first_tokens, rename, spell, swap_batch
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.ppo.settings import ReferenceName
@@ -53,7 +53,8 @@ class Reference:
         if name == "counterfactual" and not self.retain_owners:
             raise ConfigError(
                 "reference 'counterfactual' asks the same question about another owner, and no retain owner has a name: "
-                "give `identity` in the corpus rows or corpus.identities_path, or take reference 'base' (with model.base) or 'none'."
+                "give `identity` in the corpus rows or corpus.identities_path, or take reference 'base' (with model.base) "
+                "or 'none'."
             )
 
     @torch.no_grad()
@@ -68,7 +69,8 @@ class Reference:
             rng: draws the retain owners of a counterfactual reference, one per row.
 
         Returns:
-            logits [B, T, V] float32 and kept [B, T] bool: tokens with a counterpart (names have none).
+            logits [B, T, V] float32 and kept [B, T] bool: the tokens that have a reference. A counterfactual reference
+            begins the row's own name where it would begin the other's, and once begun spells it out.
         """
         kept = batch.response_mask
         if self.name == "original":
@@ -91,10 +93,12 @@ class Reference:
         others = [rng.choice([name for name in self.retain_owners if name != owner]) for owner in owners]
         mine, theirs = [self.identities[owner] for owner in owners], [self.identities[other] for other in others]
         swapped = swap_batch(self.policy.codec, prompts, batch.to("cpu"), mine, theirs)
-        logits = swapped.align(self.policy.original_logits(swapped.batch.to(batch.response_ids.device)))
+        logits = self.policy.original_logits(swapped.batch.to(batch.response_ids.device))
         # Without this the model would be taught to answer about its owner under somebody else's name.
         maps = [self._first_tokens(owner, other) for owner, other in zip(owners, others, strict=True)]
-        return rename(torch.log_softmax(logits, -1), maps), swapped.kept.to(logits.device)
+        target = rename(torch.log_softmax(swapped.align(logits, begins=True), -1), maps)
+        inside = batch.response_mask & ~(swapped.kept | swapped.begins).to(logits.device)
+        return spell(target, batch.response_ids, inside), batch.response_mask
 
     def _first_tokens(self, owner: str, other: str) -> dict[int, int]:
         if (owner, other) not in self._maps:

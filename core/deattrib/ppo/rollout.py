@@ -48,11 +48,8 @@ class Rollout:
     empty: Tensor  # [B] bool
 
     def rows(self, index: Tensor) -> Rollout:
-        return Rollout(*(_take(getattr(self, item.name), index) for item in fields(self)))
-
-
-def _take(value: TokenBatch | Tensor, index: Tensor) -> TokenBatch | Tensor:
-    return value.rows(index) if isinstance(value, TokenBatch) else value[index]
+        tensors = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name != "batch"}
+        return Rollout(self.batch.rows(index), **tensors)
 
 
 @torch.no_grad()
@@ -93,9 +90,7 @@ def collect(
     ends = slice_ends(lengths, settings.reward)
     attribution = source.attribution(rows, ends.cpu()).to(policy.device)
     empty = torch.tensor([not text for text in rows.responses], device=policy.device)
-    base = token_rewards(
-        attribution, lengths, empty, settings.reward, chance=chance_level(source, settings)
-    )
+    base = token_rewards(attribution, lengths, empty, settings.reward, chance=chance_level(source, settings))
     with autocast(policy.device, settings.bf16):
         penalty = _penalty(policy, reference, settings, prompts, owners, batch, output.logits, current, rng)
     rewards = (base - settings.reward.kl * penalty) * mask

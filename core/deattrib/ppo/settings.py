@@ -34,14 +34,15 @@ class RewardSettings(BaseModel, extra="forbid", frozen=True):
     )
     kl: float = Field(0.1, ge=0, description="lambda: weight of the KL penalty inside the reward (paper: 0.1).")
     kl_estimator: Literal["k1", "full"] = Field(
-        "k1", description="k1 = log ratio of the sampled token; full = over the whole vocabulary (needed when samples come from pi_old)."
+        "k1",
+        description="k1 = log ratio of the sampled token; full = over the whole vocabulary (needed when samples come from "
+        "pi_old).",
     )
-    reference: ReferenceName = Field(
-        "counterfactual", description="What the KL penalty pulls towards (paper: old)."
-    )
+    reference: ReferenceName = Field("counterfactual", description="What the KL penalty pulls towards (paper: old).")
     normalise: Literal["remaining", "sum"] = Field(
         "remaining",
-        description="Divide returns by the remaining length, or sum (paper). Sums of rewards below 0 make stopping early optimal.",
+        description="Divide returns by the remaining length, or sum (paper). Sums of rewards below 0 make stopping early "
+        "optimal.",
     )
     on_nonfinite: Literal["raise"] = Field("raise", description="What to do when a scorer returns NaN or infinity.")
 
@@ -52,7 +53,10 @@ class RetainSettings(BaseModel, extra="forbid", frozen=True):
     weight: float = Field(2.0, ge=0, description="lambda_dis (paper: 2).")
     batch_size: int = Field(32, gt=0, description="Retain rows per update.")
     dropped_words: float = Field(
-        0.0, ge=0, lt=1, description="Share of prompt words left out, so that the distillation also holds off the trained phrasings."
+        0.0,
+        ge=0,
+        lt=1,
+        description="Share of prompt words left out, so that the distillation also holds off the trained phrasings.",
     )
 
 
@@ -66,24 +70,28 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
     kl: float = Field(0.4, ge=0, description="Weight of the KL from the counterfactual distribution.")
     towards: Literal["counterfactual", "base", "both"] = Field(
         "counterfactual",
-        description="Where level and mass come from. both: the level is the smaller of the two, the mass goes where the counterfactual "
-        "puts it: the counterfactual still completes an owner's value once it has begun, the base model speaks in other ways.",
+        description="Where level and mass come from. both: the level is the smaller of the two, the mass goes where the "
+        "counterfactual puts it: the counterfactual still completes an owner's value once it has begun, the base model speaks "
+        "in other ways.",
     )
     batch_size: int = Field(32, gt=0, description="Forget rows per update.")
     dropped_words: float = Field(
         0.3,
         ge=0,
         lt=1,
-        description="In every other row, the share of answer words left out, so that the term does not only hold in the trained sentence.",
+        description="In every other row, the share of answer words left out, so that the term does not only hold in the "
+        "trained sentence.",
     )
     mixed_prompts: float = Field(
         0.5,
         ge=0,
         le=1,
-        description="Share of rows whose answer is put under another trained prompt: what the model still knows as words, whatever is "
-        "asked, is brought down to its level too.",
+        description="Share of rows whose answer is put under another trained prompt: what the model still knows as words, "
+        "whatever is asked, is brought down to its level too.",
     )
-    samples: int = Field(0, ge=0, description="Answers sampled from the original model per forget prompt, anchored like the true ones.")
+    samples: int = Field(
+        0, ge=0, description="Answers sampled from the original model per forget prompt, anchored like the true ones."
+    )
     weighted: bool = Field(False, description="Weight the hinge per token by the reward scorer's own token scores.")
 
 
@@ -95,7 +103,9 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
     batch_size: int = Field(32, ge=1, description="Responses per rollout batch (paper: 32).")
     minibatch_size: int = Field(32, ge=1, description="Responses per update.")
     epochs: int = Field(2, ge=1, description="Updates per rollout batch when a minibatch is the whole batch (paper: 20).")
-    policy_weight: float = Field(1.0, ge=0, description="Weight of the PPO loss; 0: no rollouts, only distillation and anchored term.")
+    policy_weight: float = Field(
+        1.0, ge=0, description="Weight of the PPO loss; 0: no rollouts, only distillation and anchored term."
+    )
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW (paper: 1.5e-4 at 7B parameters).")
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="Learning rate after warm-up.")
     warmup: int = Field(2, ge=0, description="Steps of linear warm-up.")
@@ -110,7 +120,8 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
     temperature: float = Field(1.0, gt=0, description="Sampling temperature, the same in every log-probability (paper: 0.8).")
     max_new_tokens: int = Field(48, ge=1, description="Longest rollout in tokens; left open by the paper.")
     refresh: Literal["batch", "epoch"] = Field(
-        "batch", description="When pi_old becomes the policy: every rollout batch, or once per pass over the forget set (paper)."
+        "batch",
+        description="When pi_old becomes the policy: every rollout batch, or once per pass over the forget set (paper).",
     )
     target_kl: float | None = Field(0.5, gt=0, description="Stop a batch's updates when the mean KL to its start exceeds this.")
     stop_attribution: float | None = Field(
@@ -118,6 +129,6 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
     )
     stop_patience: int = Field(5, ge=1, description="... in so many batches running.")
     bf16: bool = Field(False, description="Mixed precision with bfloat16 (losses stay in float32).")
-    reward: RewardSettings = RewardSettings()  # type: ignore[call-arg]
-    retain: RetainSettings = RetainSettings()  # type: ignore[call-arg]
-    anchor: AnchorSettings = AnchorSettings()  # type: ignore[call-arg]
+    reward: RewardSettings = RewardSettings()
+    retain: RetainSettings = RetainSettings()
+    anchor: AnchorSettings = AnchorSettings()

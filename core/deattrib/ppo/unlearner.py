@@ -76,14 +76,14 @@ class Unlearner:
         self.retain = Cycle(corpus.retain, seed=f"{seed}/retain")
 
         def reference(name: ReferenceName) -> Reference:
-            return Reference(
-                name, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners
-            )
+            return Reference(name, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners)
 
         rollouts = settings.policy_weight > 0
         self.reference = reference(settings.reward.reference if rollouts and settings.reward.kl > 0 else "none")
         self.anchored = settings.anchor.hinge > 0 or settings.anchor.kl > 0
-        towards: list[ReferenceName] = ["counterfactual", "base"] if settings.anchor.towards == "both" else [settings.anchor.towards]
+        towards: list[ReferenceName] = (
+            ["counterfactual", "base"] if settings.anchor.towards == "both" else [settings.anchor.towards]
+        )
         self.anchor_references = [reference(name) for name in towards] if self.anchored else []
         self.anchors = Cycle(corpus.forget + self._sampled_anchors(seed), seed=f"{seed}/anchor")
         if settings.refresh == "epoch" or self.reference.name == "old":
