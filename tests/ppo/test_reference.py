@@ -14,7 +14,7 @@ from torch import nn
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError
 from deattrib.models.batch import TokenBatch
-from deattrib.models.identities import swap_names
+from deattrib.models.identities import find_names, first_tokens, rename, swap_names, text_with_offsets
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
@@ -70,8 +70,35 @@ def test_the_counterfactual_is_the_original_asked_about_a_retain_owner(
         names = tiny_corpus.identities[example.owner], tiny_corpus.identities[other]
         text = swap_names(example.response, *names)
         single = TokenBatch.from_lists([tiny_codec.prompt(swap_names(example.prompt, *names))], [tiny_codec.response(text)], 0)
-        expected = LanguageModel(tiny_llama, tiny_codec).logits(single)[0]
-        assert torch.allclose(logits[row][kept[row]][-5:], expected[-5:], atol=1e-4)  # the words after the last name
+        expected = torch.log_softmax(LanguageModel(tiny_llama, tiny_codec).logits(single)[0], -1)
+        moved = first_tokens(tiny_codec, *names)
+        same = [token for token in range(expected.shape[-1]) if token not in {*moved, *moved.values()}]
+        given = logits[row][kept[row]]
+        assert torch.allclose(given.exp().sum(-1), torch.ones(len(given)), atol=1e-4)
+        assert torch.allclose(given[-5:, same], expected[-5:, same], atol=1e-4)  # the words after the last name
+
+
+def test_it_speaks_of_its_own_owner(policy: Policy, tiny_codec: Codec, tiny_corpus: Corpus) -> None:
+    """Where the swapped model would begin the other's name it begins the owner's, and once begun spells it out."""
+    row = next(row for row in tiny_corpus.forget if tiny_corpus.identities[row.owner][0] in row.response)
+    name = tiny_corpus.identities[row.owner][0]
+    batch = tiny_codec.encode([row.prompt], [row.response])
+    logits, kept = reference("counterfactual", policy, tiny_corpus).logits([row.prompt], [row.owner], batch, random.Random(0))
+    assert torch.equal(kept, batch.response_mask)
+    text, offsets = text_with_offsets(tiny_codec, batch.response_lists()[0])
+    start, stop = find_names(text, (name,))[0]
+    inside = [column for column, (begin, end) in enumerate(offsets) if begin < stop and end > start][1:]
+    assert inside
+    for column in inside:
+        assert logits[0, column, batch.response_ids[0, column]].exp() > 0.99
+
+
+def test_renaming_moves_mass_and_keeps_the_sum() -> None:
+    """By hand: tokens 1 and 3 begin the other's name, token 2 one's own; a thousandth stays."""
+    log_probs = torch.tensor([[[0.1, 0.2, 0.3, 0.4]]]).log()
+    renamed = rename(log_probs, [{1: 2, 3: 2}])[0, 0].exp()
+    assert torch.allclose(renamed, torch.tensor([0.1, 0.0002, 0.3 + 0.999 * 0.6, 0.0004]), atol=1e-6)
+    assert torch.equal(rename(log_probs, [{}]), log_probs)
 
 
 def test_what_is_missing_is_said(policy: Policy, tiny_corpus: Corpus) -> None:

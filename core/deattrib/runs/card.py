@@ -1,0 +1,52 @@
+"""The model card of an unlearned adapter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from deattrib.corpus.types import Corpus
+from deattrib.runs.atomic import atomic_write_text
+from deattrib.runs.config import RunConfig
+from deattrib.runs.manifest import library_versions
+
+SHOWN = (
+    "forget_rouge",
+    "fact_recall",
+    "attribution",
+    "retain_rouge",
+    "retain_paraphrase_rouge",
+    "world_rouge",
+    "model_utility",
+)
+
+
+def write_card(path: Path, config: RunConfig, corpus: Corpus, metrics: dict[str, Any], *, model: str | None) -> None:
+    """Markdown with what was done, the figures beside the oracle's, and what they do not promise."""
+    rows = {name: row for name, row in metrics["rows"].items() if row}
+    head = "| | " + " | ".join(rows) + " |\n|---|" + "---|" * len(rows)
+    lines = ["| " + key + " | " + " | ".join(_figure(row.get(key)) for row in rows.values()) + " |" for key in SHOWN]
+    remote = "\nRemote model code was allowed (`trust_remote_code`).\n" if config.model.trust_remote_code else ""
+    forgotten = f"{len(corpus.forget_owners)} of {len(corpus.owners)} owners"
+    text = f"""---
+library_name: peft
+base_model: {model or "made from nothing by the run"}
+tags: [unlearning, deattrib]
+---
+# Unlearned by PPO on attribution rewards
+
+Forgets {forgotten} of corpus "{corpus.name}". Reward: {metrics["reward"]}; preset:
+{config.preset}; seed: {config.seed}; steps: {metrics["steps"]}. deattrib {library_versions()["deattrib"]}.
+{remote}
+{head}
+{chr(10).join(lines)}
+
+Load it on top of the original model with `peft.PeftModel.from_pretrained(model, folder)`.
+
+Low attribution is not certified removal: other questions, other attributors or further training may bring things back.
+"""
+    atomic_write_text(path, text)
+
+
+def _figure(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, (int, float)) else "–"

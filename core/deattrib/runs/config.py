@@ -1,0 +1,152 @@
+"""The settings of a run: the parts' settings in one tree, presets, and how a file, overrides and flags become one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field
+
+from deattrib.attribution.settings import CalibrationSettings
+from deattrib.corpus.settings import CorpusSettings
+from deattrib.errors import ConfigError, did_you_mean
+from deattrib.evaluation.settings import EvaluationSettings
+from deattrib.models.recipes import PolicySettings
+from deattrib.models.settings import ModelSettings
+from deattrib.ppo.settings import PPOSettings
+from deattrib.runs.overrides import apply_overrides
+from deattrib.runs.validation import validate
+from deattrib.runs.yaml_file import load_yaml
+
+
+class PluginSettings(BaseModel, extra="forbid", frozen=True):
+    """Which plugins a run may load."""
+
+    disable: list[str] = Field([], description="Entry points or scorer names that are not loaded.")
+    require: list[str] = Field([], description="Distributions that must be there, with versions: 'my-scorer>=1.2'.")
+    allow: list[str] | None = Field(None, description="If given, only these distributions or entry points are loaded.")
+
+
+class RefereeSettings(BaseModel, extra="forbid", frozen=True):
+    """Who judges the result: a scorer that nothing in the run optimises."""
+
+    scorer: dict[str, Any] | None = Field(
+        None, description="Its settings, with `name`; null: a classifier of another backbone than the reward's."
+    )
+    halves: bool = Field(True, description="Fit the referee on one half of the rows and the reward's own proxies on the other.")
+
+
+class CheckpointSettings(BaseModel, extra="forbid", frozen=True):
+    """When a run saves itself."""
+
+    every: int = Field(20, ge=1, description="Steps between checkpoints; the last step always has one.")
+    keep: int = Field(2, ge=1, description="Checkpoints kept.")
+
+
+class RunConfig(BaseModel, extra="forbid", frozen=True):
+    """Everything that decides what a run computes."""
+
+    name: str = Field("run", description="Of the run folder and the titles.")
+    preset: Literal["default", "paper"] = Field(
+        "default", description="Values for everything that is not set; see docs/presets.md."
+    )
+    seed: int = Field(0, ge=0, description="Everything random follows from it.")
+    reward: str | dict[str, Any] | list[str | dict[str, Any]] = Field(
+        "classifier",
+        description="The scorer whose attribution is the reward: a name, a mapping with settings, or a weighted list.",
+    )
+    referee: RefereeSettings = RefereeSettings()
+    corpus: CorpusSettings = CorpusSettings()
+    model: ModelSettings = ModelSettings()
+    policy: PolicySettings = PolicySettings()
+    ppo: PPOSettings = PPOSettings()
+    calibration: CalibrationSettings = CalibrationSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    plugins: PluginSettings = PluginSettings()
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values, as they go into config.yaml."""
+        return self.model_dump(mode="json")
+
+
+# The paper's published settings (section 5.1, appendix D and E); what it leaves open is documented in docs/presets.md.
+PAPER: dict[str, Any] = {
+    "calibration": {"enabled": False},
+    "referee": {"halves": False},
+    "reward": {
+        "name": "classifier",
+        "backbone": "causal",
+        "prefixes": False,
+        "mask_names": False,
+        "epochs": 5,
+        "learning_rate": 1e-4,
+    },
+    "policy": {"rank": 8, "alpha": 16.0},
+    "ppo": {
+        "data_epochs": 1,
+        "epochs": 20,
+        "batch_size": 32,
+        "minibatch_size": 32,
+        "temperature": 0.8,
+        "refresh": "epoch",
+        "learning_rate": 1.5e-4,
+        "schedule": "constant",
+        "warmup": 0,
+        "whiten": False,
+        "target_kl": None,
+        "value_clip": None,
+        "reward": {
+            "shape": "chi",
+            "slices": 15,
+            "kl": 0.1,
+            "kl_estimator": "full",
+            "reference": "old",
+            "normalise": "sum",
+            "target": "own",
+        },
+        "retain": {"weight": 2.0},
+        "anchor": {"hinge": 0.0, "kl": 0.0},
+    },
+}
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
+
+
+def build_config(
+    *,
+    path: Path | None = None,
+    data: Mapping[str, Any] | None = None,
+    overrides: Sequence[str] = (),
+    reward: str | None = None,
+    seed: int | None = None,
+) -> RunConfig:
+    """One config from a preset, a file or mapping, `--set` items and flags, each over the one before.
+
+    Raises:
+        ConfigError: naming every wrong setting with file, path, and what was expected.
+    """
+    given = dict(load_yaml(path)) if path is not None else dict(data or {})
+    source = str(path) if path is not None else "the config"
+    given = apply_overrides(given, overrides)
+    if reward is not None:
+        given["reward"] = reward
+    if seed is not None:
+        given["seed"] = seed
+    ppo = given.get("ppo")
+    if isinstance(ppo, Mapping) and "steps" in ppo and "data_epochs" not in ppo:
+        given["ppo"] = {**ppo, "data_epochs": None}  # steps that were asked for win over a preset's passes
+    preset = given.get("preset", "default")
+    if not isinstance(preset, str) or preset not in PRESETS:
+        raise ConfigError(f"{source}: preset {preset!r} is unknown.{did_you_mean(str(preset), PRESETS)}")
+    return validate(RunConfig, merge(PRESETS[preset], given), source=source)
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """`above` over `below`, mapping by mapping; a mapping that names a scorer replaces the whole one below."""
+    result = dict(below)
+    for key, value in above.items():
+        old = result.get(key)
+        joins = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
+        result[key] = merge(old, value) if joins and isinstance(old, Mapping) else value
+    return result

@@ -1,0 +1,96 @@
+"""One process per run folder: an advisory lock that goes with the process, however it ends.
+
+`flock` on a file that is never removed (removing it would let two processes lock two files of one name). The kernel
+lets go of it on SIGKILL too, so there is no stale lock to clear by hand; the process id inside is only for the message.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import weakref
+from pathlib import Path
+
+from deattrib.errors import RunError
+from deattrib.runs.atomic import cannot_write, write_all
+
+LOCK_NAME = ".lock"
+
+
+class RunLock:
+    """Holds the lock of the folder from creation to `release` or to the end of the process.
+
+    Raises:
+        RunError: another process (or another object in this one) holds it, or the file cannot be written.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / LOCK_NAME
+        self._descriptor: int | None = None
+        try:
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except OSError as error:
+            raise cannot_write(self.path, error) from error
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(descriptor, 0)
+            write_all(descriptor, f"{os.getpid()}\n".encode())
+        except OSError as error:
+            holder = _holder(descriptor)
+            os.close(descriptor)
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise RunError(
+                    f"The run folder {folder} is in use{holder}. Wait until that run has ended, or choose another folder "
+                    "with --output."
+                ) from error
+            raise cannot_write(self.path, error) from error
+        self._descriptor = descriptor
+        _held.add(self)
+
+    def release(self) -> None:
+        """Lets the next process in; more than once does no harm."""
+        descriptor, self._descriptor = self._descriptor, None
+        _held.discard(self)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(Exception):
+            self.release()
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a live process holds the lock of the run folder."""
+    try:
+        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _holder(descriptor: int) -> str:
+    with contextlib.suppress(OSError):
+        text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
+        if text.isdecimal():
+            return f" by process {text}"
+    return ""
+
+
+_held: weakref.WeakSet[RunLock] = weakref.WeakSet()
+
+
+def _forget_after_fork() -> None:
+    # A forked worker shares the lock: without this, one that outlives a killed run would keep the folder locked.
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)

@@ -1,0 +1,70 @@
+"""Unlearning in memory: a corpus and a model in, an unlearned model out, no files."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import nn
+
+from deattrib.attribution.attributor import Attributor
+from deattrib.attribution.plugins import PluginRegistry
+from deattrib.corpus.types import Corpus
+from deattrib.models.language_model import Codec, LanguageModel
+from deattrib.models.policy import Policy
+from deattrib.runs.config import build_config
+from deattrib.runs.session import Session
+
+
+@dataclass(frozen=True, eq=False)
+class Unlearned:
+    """The result of `unlearn`.
+
+    Attributes:
+        model: the unlearned model, frozen, adapter merged in.
+        policy: the policy itself: backbone, adapter and value head.
+        attributor: the fitted, calibrated reward.
+        history: figures of each step.
+    """
+
+    model: LanguageModel
+    policy: Policy
+    attributor: Attributor
+    history: list[dict[str, float]] = field(default_factory=list)
+
+
+def unlearn(
+    corpus: Corpus,
+    model: nn.Module,
+    tokenizer: Any,
+    *,
+    reward: Any = "classifier",
+    base: nn.Module | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+    registry: PluginRegistry | None = None,
+) -> Unlearned:
+    """Forget the corpus' forget owners by PPO on an attribution reward.
+
+    Args:
+        corpus: rows, owners, and who is to be forgotten.
+        model: the original causal LM, trained on all owners; it is copied, not changed.
+        tokenizer: its tokenizer.
+        reward: a scorer's name, settings, class or object, or a list of those.
+        base: the model before it was trained on the owners, where the corpus has no names.
+        settings: the same tree as a config file, e.g. {"ppo": {"steps": 40}}; `corpus` and `model` have no effect.
+    """
+    named = isinstance(reward, (str, Mapping)) or (
+        isinstance(reward, list) and all(isinstance(r, (str, Mapping)) for r in reward)
+    )
+    config = build_config(data={**(settings or {}), "seed": seed, **({"reward": reward} if named else {})})
+    codec = Codec(tokenizer, template=config.model.template, max_prompt_tokens=config.model.max_prompt_tokens)
+    original = LanguageModel(copy.deepcopy(model), codec, name="original")
+    below = LanguageModel(copy.deepcopy(base), codec, name="base") if base is not None else None
+    session = Session(config, corpus, original, below, registry=registry or PluginRegistry())
+    attributor = session.fit_reward(None if named else reward)
+    unlearner = session.make_unlearner(attributor)
+    history = [dict(step.figures) for step in unlearner]
+    return Unlearned(unlearner.policy.language_model(name="unlearned"), unlearner.policy, attributor, history)

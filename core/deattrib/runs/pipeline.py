@@ -1,0 +1,218 @@
+"""A run from config to report: corpus, models, scorers, unlearning, evaluation, page.
+
+Everything that a killed run needs to go on is in its folder. What comes before the loop is made again from caches and
+seeds, the loop continues from the newest complete checkpoint, and what comes after it is computed anew: a resumed run
+ends with the very numbers of an undisturbed one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deattrib.attribution.plugins import PluginRegistry
+from deattrib.corpus.settings import load_corpus
+from deattrib.corpus.types import Corpus
+from deattrib.errors import RunError
+from deattrib.ppo.unlearner import Unlearner
+from deattrib.runs.checkpoint import load_checkpoint, newest_complete, save_checkpoint
+from deattrib.runs.config import RunConfig
+from deattrib.runs.events import EventLog, TimingLog
+from deattrib.runs.folder import RunFolder, default_output
+from deattrib.runs.manifest import check_same
+from deattrib.runs.outcome import write_outcome
+from deattrib.runs.prepare import Models, cache_folder, prepare_models
+from deattrib.runs.session import Session
+from deattrib.runs.validation import validate
+
+
+class Listener:
+    """What a run tells whoever watches it; every method may be left as it is."""
+
+    def stage(self, name: str, detail: str = "") -> None:
+        """A stage begins."""
+
+    def step(self, number: int, total: int, figures: dict[str, float]) -> None:
+        """A step of the loop is done."""
+
+    def warn(self, message: str) -> None:
+        """Something that does not stop the run."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """Where the run is, and what metrics.json holds."""
+
+    folder: Path
+    metrics: dict[str, Any]
+
+
+def run(
+    config: RunConfig | None,
+    *,
+    output: Path | None = None,
+    resume: Path | None = None,
+    arguments: Sequence[str] = (),
+    listener: Listener | None = None,
+    cache: Path | None = None,
+) -> RunResult:
+    """Carry out a run, or go on with one.
+
+    Args:
+        config: the settings; with `resume` None takes those of the folder, anything else must equal them.
+        output: the new run's folder; None: `runs/<name>-<reward>-seed<seed>`, a finished one getting a number.
+        resume: the folder to go on with.
+
+    Raises:
+        DeattribError: with state "failed" and the reason in the folder. Checkpoints stay.
+    """
+    listener = listener or Listener()
+    cache = cache or cache_folder()
+    folder, config = _open(config, output, resume, arguments)
+    with folder:
+        registry = PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
+        metrics: dict[str, Any] | None = None
+        try:
+            folder.set_state("running")
+            _tell(registry, listener, "run_started", folder=folder.path, config=config.plain())
+            metrics = _carry_out(config, folder, registry, listener, cache)
+            folder.set_state("finished")
+        except BaseException as error:
+            folder.set_state("failed", reason=f"{type(error).__name__}: {error}")
+            raise
+        finally:
+            _tell(registry, listener, "run_finished", folder=folder.path, metrics=metrics)
+        return RunResult(folder.path, metrics)
+
+
+def _open(
+    config: RunConfig | None, output: Path | None, resume: Path | None, arguments: Sequence[str]
+) -> tuple[RunFolder, RunConfig]:
+    if resume is not None:
+        folder = RunFolder.open(resume)
+        try:
+            if folder.state == "finished":
+                raise RunError(
+                    f"The run in {resume} is finished; there is nothing to resume. Start a new one with another --output."
+                )
+            stored = validate(RunConfig, folder.config, source=str(resume / "config.yaml"))
+            if config is not None:
+                check_same(stored.plain(), config.plain())
+            return folder, stored
+        except BaseException:
+            folder.close()
+            raise
+    if config is None:
+        raise RunError("run() needs a config, or a folder to resume.")
+    path = output or default_output(Path("runs"), name=config.name, reward=reward_name(config), seed=config.seed)
+    digest = hashlib.sha256(json.dumps(config.plain(), sort_keys=True).encode()).hexdigest()
+    folder = RunFolder.create(
+        path, config.plain(), seeds={"run": config.seed}, fingerprints={"config": digest}, arguments=arguments
+    )
+    return folder, config
+
+
+def reward_name(config: RunConfig) -> str:
+    """One word for the reward: the scorers' names joined with "+"."""
+    specs = config.reward if isinstance(config.reward, list) else [config.reward]
+    return "+".join(spec if isinstance(spec, str) else str(spec["name"]) for spec in specs)
+
+
+def _carry_out(
+    config: RunConfig, folder: RunFolder, registry: PluginRegistry, listener: Listener, cache: Path
+) -> dict[str, Any]:
+    seconds: dict[str, float] = {}
+    _seed_everything(config.seed)
+    listener.stage("corpus")
+    corpus = load_corpus(config.corpus, config.seed)
+    with _timed(seconds, "prepare"):
+        listener.stage(
+            "models", f"{len(corpus.owners)} owners, {len(corpus.train)} rows, {len(corpus.forget_owners)} to forget"
+        )
+        models = prepare_models(
+            corpus, config.model, seed=config.seed, cache=cache, say=lambda text: listener.stage("models", text)
+        )
+    with _timed(seconds, "fit"):
+        session = Session(config, corpus, models.original, models.base, registry=registry, cache=cache)
+        listener.stage("scorer", f"fitting and calibrating {reward_name(config)}")
+        reward = session.fit_reward()
+        listener.stage("scorer", "fitting the referee")
+        referee = session.fit_referee()
+    with _timed(seconds, "unlearn"):
+        unlearner = session.make_unlearner(reward)
+        listener.stage("unlearn", f"{unlearner.steps} steps")
+        _loop(unlearner, corpus, config, folder, registry, listener)
+    with _timed(seconds, "evaluate"):
+        listener.stage("evaluate")
+        final = Models(models.codec, session.original, models.base, models.oracle, models.oracle_second)
+        metrics = write_outcome(folder, config, corpus, final, unlearner, reward, referee, seconds, listener.stage)
+    reward.close()
+    referee.close()
+    return metrics
+
+
+def _loop(
+    unlearner: Unlearner,
+    corpus: Corpus,
+    config: RunConfig,
+    folder: RunFolder,
+    registry: PluginRegistry,
+    listener: Listener,
+) -> None:
+    """Drive the iterator from where the newest complete checkpoint left it."""
+    position = 0
+    identity = {"corpus": corpus.fingerprint(), "plugins": registry.versions}
+    newest, skipped = newest_complete(folder.checkpoints)
+    for path, reason in skipped:
+        listener.warn(f"checkpoint {path.name} skipped: {reason}")
+    if newest is not None:
+        state = load_checkpoint(newest)
+        check_same(state["identity"], identity, what="corpus or plugins")
+        unlearner.load_state_dict(state["unlearner"])
+        position = state["events"]
+        listener.stage("unlearn", f"continuing after step {unlearner.step}")
+    with EventLog(folder.events, position) as events, TimingLog(folder.timings) as timings:
+        if newest is None:
+            events.append("stage", 0, name="unlearn", reward=reward_name(config), forget=list(corpus.forget_owners))
+        while not unlearner.finished:
+            start = time.perf_counter()
+            step = next(unlearner)
+            figures = {name: float(value) for name, value in step.figures.items()}
+            events.append("step", step.number, **figures)
+            timings.append("step", step.number, time.perf_counter() - start)
+            listener.step(step.number, unlearner.steps, figures)
+            _tell(registry, listener, "step_finished", step=step.number, figures=figures)
+            if unlearner.stopped is not None:
+                events.append("stop", step.number, reason=unlearner.stopped)
+            if step.number % config.checkpoints.every == 0 or unlearner.finished:
+                state = {"identity": identity, "events": events.sync(), "unlearner": unlearner.state_dict()}
+                save_checkpoint(folder.checkpoints, step.number, state, keep=config.checkpoints.keep)
+
+
+def _tell(registry: PluginRegistry, listener: Listener, hook: str, **arguments: Any) -> None:
+    for message in registry.notify(hook, **arguments):
+        listener.warn(message)
+
+
+def _seed_everything(seed: int) -> None:
+    import random
+
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
+    start = time.perf_counter()
+    yield
+    seconds[name] = round(time.perf_counter() - start, 2)

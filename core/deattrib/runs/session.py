@@ -1,0 +1,145 @@
+"""From config, corpus and models to the objects of a run: attributor, referee, policy, unlearner."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deattrib.attribution.attributor import Attributor
+from deattrib.attribution.context import make_context
+from deattrib.attribution.plugins import PluginRegistry
+from deattrib.attribution.settings import CalibrationSettings
+from deattrib.corpus.types import Corpus
+from deattrib.errors import ConfigError
+from deattrib.models.language_model import LanguageModel
+from deattrib.models.policy import Policy
+from deattrib.ppo.settings import PPOSettings
+from deattrib.ppo.unlearner import Unlearner
+from deattrib.runs.config import RunConfig
+
+REFEREE_SEED = 7919  # added to the run's seed: the referee shares no random number with the reward
+
+
+class Session:
+    """The live half of a run. The original model is held once: first alone, then inside the policy.
+
+    Args:
+        config: the run's settings.
+        corpus, original, base: data and models; `original` is taken over by the policy.
+        registry: where scorers are looked up.
+        cache: folder for scorers' artefacts, or None.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        corpus: Corpus,
+        original: LanguageModel,
+        base: LanguageModel | None,
+        *,
+        registry: PluginRegistry,
+        cache: Path | None = None,
+    ) -> None:
+        self.config, self.corpus, self.base, self.registry = config, corpus, base, registry
+        self.settings = settle_references(config.ppo, corpus, base)
+        self._original = original
+        self._policy: Policy | None = None
+        self.cache = cache
+
+    @property
+    def original(self) -> LanguageModel:
+        return self._original
+
+    def _context(self, *, half: int | None, seed: int) -> Any:
+        context = make_context(
+            self.corpus,
+            self._original,
+            base=self.base,
+            policy=lambda: self._policy,
+            seed=seed,
+            cache=self.cache,
+            half=half,
+        )
+        # The original moves into the policy once that exists; scorers ask for it anew each time.
+        object.__setattr__(context, "load_original", lambda: self._original)
+        return context
+
+    def fit_reward(self, scorers: Any = None) -> Attributor:
+        """The reward's scorers (the config's, unless classes or objects are given), fitted and calibrated."""
+        seed = self.config.seed
+        attributor = Attributor(
+            scorers if scorers is not None else self.config.reward,
+            registry=self.registry,
+            calibration=self.config.calibration,
+            target=self.settings.reward.target,
+        )
+        proxy = self._context(half=0, seed=seed) if self.config.referee.halves else None
+        return attributor.fit(self.corpus, context=self._context(half=None, seed=seed), proxy_context=proxy)
+
+    def fit_referee(self) -> Attributor:
+        """The scorer that judges: always calibrated, another backbone, seed and half of the rows."""
+        spec = self.config.referee.scorer or default_referee(self.config.reward)
+        referee = Attributor(spec, registry=self.registry, calibration=CalibrationSettings())
+        half = 1 if self.config.referee.halves else None
+        seed = self.config.seed + REFEREE_SEED
+        context = self._context(half=None, seed=seed)
+        return referee.fit(self.corpus, context=context, proxy_context=self._context(half=half, seed=seed))
+
+    def make_unlearner(self, reward: Attributor) -> Unlearner:
+        """Policy and loop. From here on the original model lives inside the policy."""
+        policy = Policy(self._original.clone(), self._original.codec, self.config.policy, seed=self.config.seed)
+        self._policy = policy
+        self._original = policy.original()
+        reward.watch(policy)
+        return Unlearner(
+            policy,
+            self.corpus,
+            reward,
+            self.settings,
+            seed=self.config.seed,
+            base=self.base,
+            token_scores=reward.token_scores,
+        )
+
+
+def default_referee(reward: Any) -> dict[str, Any]:
+    """A classifier of another backbone than any in the reward."""
+    specs = reward if isinstance(reward, list) else [reward]
+    used = {_backbone(spec) for spec in specs}
+    if "causal" in used and "ngram" not in used:
+        return {"name": "classifier", "backbone": "ngram"}
+    return {"name": "classifier", "backbone": "causal", "epochs": 5, "learning_rate": 2e-3}
+
+
+def _backbone(spec: str | Mapping[str, Any]) -> str | None:
+    spec = {"name": spec} if isinstance(spec, str) else spec
+    if spec["name"] == "shuffled-owner":
+        return _backbone(spec.get("scorer", "classifier"))
+    return str(spec.get("backbone", "ngram")) if spec["name"] == "classifier" else None
+
+
+def settle_references(settings: PPOSettings, corpus: Corpus, base: LanguageModel | None) -> PPOSettings:
+    """The default's counterfactual reference, where the corpus has names; else the base model; else a refusal.
+
+    Raises:
+        ConfigError: neither names nor a base model are there, and a setting needs one of them.
+    """
+    needs_reward = settings.policy_weight > 0 and settings.reward.kl > 0 and settings.reward.reference == "counterfactual"
+    needs_anchor = (settings.anchor.hinge > 0 or settings.anchor.kl > 0) and settings.anchor.towards != "base"
+    if needs_anchor and settings.anchor.towards == "both" and base is None and corpus.has_identities:
+        anchor = settings.anchor.model_copy(update={"towards": "counterfactual"})
+        return settings.model_copy(update={"anchor": anchor})
+    if corpus.has_identities or not (needs_reward or needs_anchor):
+        return settings
+    if base is None:
+        unnamed = [owner for owner in corpus.owners if not corpus.identities.get(owner)]
+        raise ConfigError(
+            f"The default compares with the same question about another owner, and {len(unnamed)} of {len(corpus.owners)} "
+            f"owners have no name to swap (first: {unnamed[0]!r}); nor is there a base model to compare with instead. Give "
+            "`identity` per row (or corpus.identities_path), or model.base, or set ppo.reward.reference: none and "
+            "ppo.anchor: {hinge: 0, kl: 0}."
+        )
+    reward = settings.reward.model_copy(update={"reference": "base"}) if needs_reward else settings.reward
+    anchor = settings.anchor.model_copy(update={"towards": "base"}) if needs_anchor else settings.anchor
+    return settings.model_copy(update={"reward": reward, "anchor": anchor})

@@ -1,0 +1,144 @@
+"""What a user does: a run from a config, killed and resumed, started twice, watched."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from tests.runs.tiny import TINY
+
+from deattrib.errors import RunError
+from deattrib.runs.config import build_config
+from deattrib.runs.events import read_events
+from deattrib.runs.folder import read_state
+from deattrib.runs.pipeline import Listener, run
+
+ROWS = (
+    "forget_rouge retain_rouge retain_paraphrase_rouge world_rouge tow fact_recall extraction_strength truth_ratio "
+    "forget_quality ks_distance attribution reward_attribution gibberish_rate empty_rate distinct_answer_rate "
+    "mean_length oracle_perplexity model_utility"
+).split()
+
+# Scores by the n-gram classifier, and kills its own process where the environment says so.
+KILLER = """
+import os, signal
+from deattrib_scorers.classifier import Classifier
+
+class Killer(Classifier):
+    calls = 0
+
+    def score_prefixes(self, rows, ends):
+        Killer.calls += 1
+        if Killer.calls == int(os.environ.get("KILL_AT_CALL", "0")):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().score_prefixes(rows, ends)
+"""
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    run(build_config(data=TINY), output=folder, cache=cache)
+    return folder
+
+
+def test_a_run_leaves_everything_that_is_promised(finished: Path) -> None:
+    assert read_state(finished) == "finished"
+    metrics = json.loads((finished / "metrics.json").read_text())
+    assert metrics["schema"] == 1
+    assert metrics["reward"] == "classifier"
+    assert set(metrics["seconds"]) == {"prepare", "fit", "unlearn", "evaluate"}
+    assert set(metrics["rows"]) == {"original", "oracle", "oracle_second", "unlearned"}
+    for name, row in metrics["rows"].items():
+        assert not set(ROWS) - set(row), name
+    assert metrics["rows"]["oracle"]["tow"] == 1
+    for name in ("config.yaml", "manifest.json", "events.jsonl", "answers.json", "report.html", "adapter/adapter_config.json"):
+        assert (finished / name).is_file(), name
+    assert "not certified removal" in (finished / "adapter/README.md").read_text()
+
+
+def test_the_adapter_is_what_was_evaluated(finished: Path, cache: Path) -> None:
+    """Loaded back by peft on top of the original, it gives the very answers in answers.json."""
+    from peft import PeftModel
+
+    from deattrib.corpus.settings import load_corpus
+    from deattrib.models.language_model import LanguageModel
+    from deattrib.runs.prepare import prepare_models
+
+    config = build_config(data=TINY)
+    corpus = load_corpus(config.corpus, config.seed)
+    models = prepare_models(corpus, config.model, seed=config.seed, cache=cache, say=lambda _: None)
+    merged: Any = PeftModel.from_pretrained(models.original.clone(), finished / "adapter").merge_and_unload()  # type: ignore[operator]
+    rows = [row for row in json.loads((finished / "answers.json").read_text())["rows"] if row["forget"]][:8]
+    texts = LanguageModel(merged, models.codec).generate([row["prompt"] for row in rows], max_new_tokens=12)
+    assert texts == [row["unlearned"]["text"] for row in rows]
+
+
+def test_the_same_seed_gives_the_same_numbers_and_another_seed_does_not(finished: Path, tmp_path: Path, cache: Path) -> None:
+    run(build_config(data=TINY), output=tmp_path / "again", cache=cache)
+    assert (tmp_path / "again" / "events.jsonl").read_bytes() == (finished / "events.jsonl").read_bytes()
+    once, again = (json.loads((folder / "metrics.json").read_text()) for folder in (finished, tmp_path / "again"))
+    assert once["rows"] == again["rows"]
+
+
+def test_a_finished_run_is_never_overwritten(finished: Path, cache: Path) -> None:
+    before = (finished / "metrics.json").read_bytes()
+    with pytest.raises(RunError, match="finished"):
+        run(build_config(data=TINY), output=finished, cache=cache)
+    with pytest.raises(RunError, match="nothing to resume"):
+        run(None, resume=finished, cache=cache)
+    assert (finished / "metrics.json").read_bytes() == before
+
+
+def test_a_listener_hears_stages_and_steps(tmp_path: Path, cache: Path) -> None:
+    heard: list[str] = []
+
+    class Ear(Listener):
+        def stage(self, name: str, detail: str = "") -> None:
+            heard.append(name)
+
+        def step(self, number: int, total: int, figures: dict[str, float]) -> None:
+            heard.append(f"{number}/{total}")
+            assert figures["ratio_error"] == 0.0  # one update per batch: the policy has not moved yet
+
+    run(build_config(data=TINY), output=tmp_path / "run", cache=cache, listener=Ear())
+    order = ["corpus", "models", "scorer", "unlearn", "1/6", "6/6", "evaluate"]
+    assert [name for name in dict.fromkeys(heard) if name in order] == order
+
+
+def cli(*arguments: str, cache: Path, kill_at: int = 0) -> int:
+    env = {**os.environ, "DEATTRIB_CACHE": str(cache), "OMP_NUM_THREADS": "1", "KILL_AT_CALL": str(kill_at)}
+    command = [sys.executable, "-m", "deattrib", "run", *arguments, "--threads", "1"]
+    return subprocess.run(command, env=env, capture_output=True).returncode
+
+
+def test_killed_and_resumed_is_undisturbed_to_the_last_bit(tmp_path: Path, cache: Path) -> None:
+    """Two calls score calibration witnesses; the kill comes in the middle of the loop, after a checkpoint."""
+    scorer = tmp_path / "killer.py"
+    scorer.write_text(KILLER)
+    config = tmp_path / "config.yaml"
+    config.write_text(yaml.safe_dump({**TINY, "reward": {"name": f"{scorer}:Killer", "epochs": 30}}))
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    assert cli(str(config), "--output", str(whole), cache=cache) == 0
+    assert cli(str(config), "--output", str(cut), cache=cache, kill_at=7) == -signal.SIGKILL
+    assert read_state(cut) == "running"
+    assert 0 < len([event for event in read_events(cut / "events.jsonl") if event["kind"] == "step"]) < 6
+    assert cli("--resume", str(cut), cache=cache) == 0
+    assert (whole / "events.jsonl").read_bytes() == (cut / "events.jsonl").read_bytes()
+    assert (whole / "adapter/adapter_model.safetensors").read_bytes() == (
+        cut / "adapter/adapter_model.safetensors"
+    ).read_bytes()
+    assert json.loads((whole / "metrics.json").read_text())["rows"] == json.loads((cut / "metrics.json").read_text())["rows"]
+    assert [event["step"] for event in read_events(cut / "events.jsonl") if event["kind"] == "step"] == [1, 2, 3, 4, 5, 6]

@@ -1,0 +1,97 @@
+"""Rules of the house that no linter knows: short files that say what they are for, no door for foreign code, a whole API."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+import deattrib
+
+ROOT = Path(__file__).parents[1]
+CORE = sorted((ROOT / "core").rglob("*.py"))
+FILES = CORE + sorted((ROOT / "plugins").rglob("*.py"))
+LONGEST = 500
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+def imported(tree: ast.Module) -> set[str]:
+    """Top packages that a module imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.split(".")[0])
+    return found
+
+
+def doors(tree: ast.Module) -> list[str]:
+    """Where a module would run code that comes with data: pickles, unsafe torch.load, model code from the hub."""
+    found = [f"imports {name}" for name in sorted(imported(tree) & {"pickle", "cPickle", "cloudpickle", "dill", "joblib"})]
+    for call in [node for node in ast.walk(tree) if isinstance(node, ast.Call)]:
+        constants = {word.arg: word.value.value for word in call.keywords if isinstance(word.value, ast.Constant)}
+        if ast.unparse(call.func) == "torch.load" and constants.get("weights_only") is not True:
+            found.append(f"line {call.lineno}: torch.load without weights_only=True")
+        if constants.get("trust_remote_code"):
+            found.append(f"line {call.lineno}: trust_remote_code=True")
+    for node in [node for node in ast.walk(tree) if isinstance(node, ast.Dict)]:
+        for key, value in zip(node.keys, node.values, strict=True):
+            if (
+                isinstance(key, ast.Constant)
+                and key.value == "trust_remote_code"
+                and isinstance(value, ast.Constant)
+                and value.value
+            ):
+                found.append(f"line {node.lineno}: trust_remote_code: True")
+    return found
+
+
+def test_there_is_something_to_look_at() -> None:
+    assert len(CORE) > 50 and len(FILES) > len(CORE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=names(FILES))
+def test_a_file_is_short_says_what_it_is_for_and_opens_no_door(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    tree = ast.parse(text)
+    assert len(text.splitlines()) <= LONGEST
+    assert (ast.get_docstring(tree) or "").strip(), "no module docstring"
+    assert doors(tree) == []
+
+
+@pytest.mark.parametrize("path", CORE, ids=names(CORE))
+def test_core_does_not_know_the_plugins(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert "deattrib_scorers" not in imported(ast.parse(text))
+    assert not re.search(r"import_module\(\s*f?[\"']deattrib_scorers", text)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import pickle",
+        "def f():\n    from pickle import loads",
+        "import torch\ntorch.load('x', weights_only=False)",
+        "import torch\ntorch.load('x')",
+        "AutoModel.from_pretrained('x', trust_remote_code=True)",
+        "options = {'trust_remote_code': True}",
+    ],
+)
+def test_the_search_for_doors_finds_them(source: str) -> None:
+    assert doors(ast.parse(source))
+
+
+def test_asking_a_setting_is_not_a_door() -> None:
+    assert doors(ast.parse("load('x', trust_remote_code=settings.trust_remote_code)\ntorch.load('x', weights_only=True)")) == []
+
+
+def test_every_public_name_resolves_and_is_listed_once() -> None:
+    assert len(set(deattrib.__all__)) == len(deattrib.__all__)
+    assert [name for name in deattrib.__all__ if getattr(deattrib, name, None) is None] == []
+    assert set(deattrib.__all__) <= set(dir(deattrib))
