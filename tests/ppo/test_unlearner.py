@@ -31,7 +31,7 @@ KINDS = [("lora", "shared"), ("lora", "separate"), ("full", "shared"), ("full", 
 def paper(**changes: Any) -> PPOSettings:
     """The paper's preset with the sizes of the tests."""
     sizes = {key: value for key, value in SMALL.items() if key not in ("warmup", "anchor")} | {"epochs": 2, **changes}
-    return build_config(data={"preset": "paper", "ppo": sizes}).ppo
+    return build_config(data={"preset": "paper", "ppo": {"data_epochs": None, **sizes}}).ppo
 
 
 def run(unlearner: Unlearner, steps: int | None = None) -> list[dict[str, float]]:

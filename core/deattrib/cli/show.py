@@ -52,7 +52,7 @@ class Show(Listener):
         self._end()
         seconds = time.monotonic() - self.start
         self.console.print(f"[dim]{seconds:6.1f} s[/dim]  [bold]{name:9s}[/bold] ", end="")
-        self.console.print(detail, markup=False)
+        self.console.print(detail, markup=False, soft_wrap=True)
 
     def step(self, number: int, total: int, figures: dict[str, float]) -> None:
         text = "  ".join(
@@ -73,10 +73,10 @@ class Show(Listener):
                 self.task = self.progress.add_task("", total=total)
             self.progress.update(self.task, completed=number, description=text)
         elif number == 1 or number % EVERY == 0:
-            self.console.print(f"          step {number}/{total}  {text}", markup=False)
+            self.console.print(f"          step {number}/{total}  {text}", markup=False, soft_wrap=True)
 
     def warn(self, message: str) -> None:
-        self.console.print(f"warning: {message}", style="yellow", markup=False)
+        self.console.print(f"warning: {message}", style="yellow", markup=False, soft_wrap=True)
 
 
 def table(metrics: dict[str, Any]) -> str:

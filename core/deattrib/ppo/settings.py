@@ -50,10 +50,10 @@ class RewardSettings(BaseModel, extra="forbid", frozen=True):
 class RetainSettings(BaseModel, extra="forbid", frozen=True):
     """Distillation to the original model on retain rows (paper, section 4.2, L_dis)."""
 
-    weight: float = Field(2.0, ge=0, description="lambda_dis (paper: 2).")
-    batch_size: int = Field(32, gt=0, description="Retain rows per update.")
+    weight: float = Field(3.0, ge=0, description="lambda_dis (paper: 2).")
+    batch_size: int = Field(16, gt=0, description="Retain rows per update.")
     dropped_words: float = Field(
-        0.0,
+        0.3,
         ge=0,
         lt=1,
         description="Share of prompt words left out, so that the distillation also holds off the trained phrasings.",
@@ -66,24 +66,24 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
     Ours, not the paper's. hinge: relu(log pi(y_t|q) - log pi_cf(y_t|q')); kl: KL(pi_cf(.|q') || pi(.|q)).
     """
 
-    hinge: float = Field(1.0, ge=0, description="Weight of the hinge; 0 leaves the term out when `kl` is 0 too.")
-    kl: float = Field(0.4, ge=0, description="Weight of the KL from the counterfactual distribution.")
+    hinge: float = Field(3.0, ge=0, description="Weight of the hinge; 0 leaves the term out when `kl` is 0 too.")
+    kl: float = Field(0.8, ge=0, description="Weight of the KL from the counterfactual distribution.")
     towards: Literal["counterfactual", "base", "both"] = Field(
-        "counterfactual",
+        "both",
         description="Where level and mass come from. both: the level is the smaller of the two, the mass goes where the "
         "counterfactual puts it: the counterfactual still completes an owner's value once it has begun, the base model speaks "
         "in other ways.",
     )
-    batch_size: int = Field(32, gt=0, description="Forget rows per update.")
+    batch_size: int = Field(24, gt=0, description="Forget rows per update.")
     dropped_words: float = Field(
-        0.3,
+        0.5,
         ge=0,
         lt=1,
         description="In every other row, the share of answer words left out, so that the term does not only hold in the "
         "trained sentence.",
     )
     mixed_prompts: float = Field(
-        0.5,
+        0.6,
         ge=0,
         le=1,
         description="Share of rows whose answer is put under another trained prompt: what the model still knows as words, "
@@ -98,15 +98,15 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
 class PPOSettings(BaseModel, extra="forbid", frozen=True):
     """The loop (paper, Algorithm 1)."""
 
-    steps: int = Field(60, ge=1, description="Rollout batches, unless `data_epochs` is given.")
+    steps: int = Field(90, ge=1, description="Rollout batches, unless `data_epochs` is given.")
     data_epochs: int | None = Field(None, ge=1, description="Passes over the forget rows (paper: 1); overrides `steps`.")
-    batch_size: int = Field(32, ge=1, description="Responses per rollout batch (paper: 32).")
-    minibatch_size: int = Field(32, ge=1, description="Responses per update.")
+    batch_size: int = Field(16, ge=1, description="Responses per rollout batch (paper: 32).")
+    minibatch_size: int = Field(16, ge=1, description="Responses per update.")
     epochs: int = Field(2, ge=1, description="Updates per rollout batch when a minibatch is the whole batch (paper: 20).")
     policy_weight: float = Field(
         1.0, ge=0, description="Weight of the PPO loss; 0: no rollouts, only distillation and anchored term."
     )
-    learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW (paper: 1.5e-4 at 7B parameters).")
+    learning_rate: float = Field(1.5e-4, gt=0, description="Peak learning rate of AdamW (paper: 1.5e-4 at 7B parameters).")
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="Learning rate after warm-up.")
     warmup: int = Field(2, ge=0, description="Steps of linear warm-up.")
     max_grad_norm: float = Field(1.0, gt=0, description="Gradient clipping by global norm.")

@@ -106,7 +106,7 @@ PAPER: dict[str, Any] = {
             "normalise": "sum",
             "target": "own",
         },
-        "retain": {"weight": 2.0},
+        "retain": {"weight": 2.0, "batch_size": 32, "dropped_words": 0.0},
         "anchor": {"hinge": 0.0, "kl": 0.0},
     },
 }
