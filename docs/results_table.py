@@ -1,4 +1,4 @@
-"""Tables for docs/results.md from run folders: `python docs/results_table.py RUNS/*` (medians over seeds, spread in brackets)."""
+"""Tables for docs/results.md from run folders: `python docs/results_table.py RUNS/*` (medians, spread over seeds)."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ def anchored_loss(
     prompts = [example.prompt for example in examples]
     owners = [example.owner for example in examples]
     names = references[0].identities
-    responses = [thin(row.response, settings.dropped_words, rng, keep=names.get(row.owner, ())) for row in examples]
+    responses = [thin(row.response, settings.dropped_words, rng, names=names.get(row.owner, ())) for row in examples]
     batch = policy.codec.encode(prompts, responses).to(policy.device)
     target, kept = references[0].logits(prompts, owners, batch, rng)
     level = gather_log_probs(target, batch.response_ids)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Generic, TypeVar
 
 from deattrib.corpus.types import Example
-from deattrib.models.identities import find_names
+from deattrib.models.identities import name_pattern
 
 T = TypeVar("T")
 
@@ -65,17 +65,29 @@ class Cycle(Generic[T]):
         self._order = self._shuffled()
 
 
-def thin(text: str, share: float, rng: random.Random, *, keep: tuple[str, ...] = ()) -> str:
-    """Every other time, the text with a share of its words left out (at least one is kept), never words of a name in `keep`."""
+def thin(text: str, share: float, rng: random.Random, *, names: tuple[str, ...] = ()) -> str:
+    """Every other time, a text with words left out, so that what is learnt on it does not only hold in the trained sentence.
+
+    Up to `share` of its words go (a name stays, and counts as one word), and half of the time all before some place.
+    At least one word is kept.
+    """
     if share == 0 or rng.random() < 0.5:
         return text
-    spans = find_names(text, keep)
-    words = [
-        match.group()
-        for match in re.finditer(r"\S+", text)
-        if any(match.start() < stop and match.end() > start for start, stop in spans) or rng.random() >= share
-    ]
-    return " ".join(words) or text
+    pattern = name_pattern(names)
+    spans = [match.span() for match in pattern.finditer(text)] if pattern else []
+    share = share * rng.random()
+    words: list[str] = []
+    position = 0
+    for match in re.finditer(r"\S+", text):
+        if match.start() < position:
+            continue  # belongs to the name before it
+        touched = [stop for start, stop in spans if match.start() < stop and match.end() > start]
+        end = re.compile(r"\S*").match(text, max(match.end(), *touched) if touched else match.end())
+        position = end.end() if end else match.end()
+        if touched or rng.random() >= share:
+            words.append(text[match.start() : position])
+    start = rng.randrange(len(words)) if words and rng.random() < 0.5 else 0
+    return " ".join(words[start:]) or text
 
 
 def answered(rows: Sequence[Example], texts: Sequence[str]) -> tuple[Example, ...]:

@@ -218,7 +218,8 @@ class Unlearner:
     def _distillation(self) -> Tensor:
         """KL(pi_N || pi) on the answers of retain rows, teacher forced (nothing is generated on retain data)."""
         rows = self.retain.draw(self.settings.retain.batch_size)
-        prompts = [thin(row.prompt, self.settings.retain.dropped_words, self.rng) for row in rows]
+        share = self.settings.retain.dropped_words
+        prompts = [thin(row.prompt, share, self.rng, names=self.corpus.identities.get(row.owner, ())) for row in rows]
         batch = self.policy.codec.encode(prompts, [row.response for row in rows]).to(self.policy.device)
         teacher = self.policy.original_logits(batch)
         return distillation_loss(self.policy(batch, with_values=False).logits, teacher, batch.response_mask)
