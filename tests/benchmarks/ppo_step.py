@@ -6,6 +6,7 @@ Prints one JSON line: episodes per CPU second, and the share of rollout and upda
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import time
@@ -48,15 +49,21 @@ def main() -> None:
     sizes = ScratchSettings(hidden=given.hidden, layers=given.layers, vocabulary=given.vocabulary)
     policy = Policy(make_model(sizes, tokenizer, seed=0), Codec(tokenizer), PolicySettings(adapter=given.adapter), seed=0)
     settings = PPOSettings(
-        steps=given.steps + 1, batch_size=32, minibatch_size=32, epochs=4, max_new_tokens=32, target_kl=None,
-        reward=RewardSettings(kl=0.0, reference="none"), retain=RetainSettings(weight=0.0), anchor=AnchorSettings(hinge=0.0, kl=0.0),
-    )  # fmt: skip
+        steps=given.steps + 1,
+        batch_size=32,
+        minibatch_size=32,
+        epochs=4,
+        max_new_tokens=32,
+        target_kl=None,
+        reward=RewardSettings(kl=0.0, reference="none"),
+        retain=RetainSettings(weight=0.0),
+        anchor=AnchorSettings(hinge=0.0, kl=0.0),
+    )
     source: AttributionSource = EvenTokens()
     seconds = []
-    for _ in (unlearner := iter(Unlearner(policy, corpus, source, settings, seed=0))):
+    for _ in Unlearner(policy, corpus, source, settings, seed=0):
         seconds.append(time.process_time())
-    del unlearner
-    steps = [after - before for before, after in zip(seconds, seconds[1:], strict=False)]
+    steps = [after - before for before, after in itertools.pairwise(seconds)]
     print(json.dumps({"episodes_per_cpu_second": round(32 / statistics.median(steps), 2), "steps": len(steps), "threads": 1}))
 
 

@@ -50,7 +50,7 @@ class RewardSettings(BaseModel, extra="forbid", frozen=True):
 class RetainSettings(BaseModel, extra="forbid", frozen=True):
     """Distillation to the original model on retain rows (paper, section 4.2, L_dis)."""
 
-    weight: float = Field(3.0, ge=0, description="lambda_dis (paper: 2).")
+    weight: float = Field(8.0, ge=0, description="lambda_dis (paper: 2).")
     batch_size: int = Field(16, gt=0, description="Retain rows per update.")
     dropped_words: float = Field(
         0.3,
@@ -66,8 +66,8 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
     Ours, not the paper's. hinge: relu(log pi(y_t|q) - log pi_cf(y_t|q')); kl: KL(pi_cf(.|q') || pi(.|q)).
     """
 
-    hinge: float = Field(3.0, ge=0, description="Weight of the hinge; 0 leaves the term out when `kl` is 0 too.")
-    kl: float = Field(0.8, ge=0, description="Weight of the KL from the counterfactual distribution.")
+    hinge: float = Field(5.0, ge=0, description="Weight of the hinge; 0 leaves the term out when `kl` is 0 too.")
+    kl: float = Field(1.0, ge=0, description="Weight of the KL from the counterfactual distribution.")
     towards: Literal["counterfactual", "base", "both"] = Field(
         "both",
         description="Where level and mass come from. both: the level is the smaller of the two, the mass goes where the "
@@ -76,14 +76,14 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
     )
     batch_size: int = Field(24, gt=0, description="Forget rows per update.")
     dropped_words: float = Field(
-        0.5,
+        0.8,
         ge=0,
         lt=1,
         description="In every other row, the share of answer words left out, so that the term does not only hold in the "
         "trained sentence.",
     )
     mixed_prompts: float = Field(
-        0.6,
+        0.7,
         ge=0,
         le=1,
         description="Share of rows whose answer is put under another trained prompt: what the model still knows as words, "
@@ -98,13 +98,13 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
 class PPOSettings(BaseModel, extra="forbid", frozen=True):
     """The loop (paper, Algorithm 1)."""
 
-    steps: int = Field(90, ge=1, description="Rollout batches, unless `data_epochs` is given.")
+    steps: int = Field(60, ge=1, description="Rollout batches, unless `data_epochs` is given.")
     data_epochs: int | None = Field(None, ge=1, description="Passes over the forget rows (paper: 1); overrides `steps`.")
     batch_size: int = Field(16, ge=1, description="Responses per rollout batch (paper: 32).")
     minibatch_size: int = Field(16, ge=1, description="Responses per update.")
-    epochs: int = Field(2, ge=1, description="Updates per rollout batch when a minibatch is the whole batch (paper: 20).")
+    epochs: int = Field(3, ge=1, description="Updates per rollout batch when a minibatch is the whole batch (paper: 20).")
     policy_weight: float = Field(
-        1.0, ge=0, description="Weight of the PPO loss; 0: no rollouts, only distillation and anchored term."
+        0.5, ge=0, description="Weight of the PPO loss; 0: no rollouts, only distillation and anchored term."
     )
     learning_rate: float = Field(1.5e-4, gt=0, description="Peak learning rate of AdamW (paper: 1.5e-4 at 7B parameters).")
     schedule: Literal["constant", "linear", "cosine"] = Field("cosine", description="Learning rate after warm-up.")

@@ -86,6 +86,7 @@ PAPER: dict[str, Any] = {
     "policy": {"rank": 8, "alpha": 16.0},
     "ppo": {
         "data_epochs": 1,
+        "policy_weight": 1.0,
         "epochs": 20,
         "batch_size": 32,
         "minibatch_size": 32,
