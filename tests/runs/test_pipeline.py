@@ -14,7 +14,7 @@ import pytest
 import yaml
 from tests.runs.tiny import TINY
 
-from deattrib.errors import RunError
+from deattrib.errors import PluginError, RunError
 from deattrib.runs.config import build_config
 from deattrib.runs.events import read_events
 from deattrib.runs.folder import read_state
@@ -100,6 +100,12 @@ def test_a_finished_run_is_never_overwritten(finished: Path, cache: Path) -> Non
     with pytest.raises(RunError, match="nothing to resume"):
         run(None, resume=finished, cache=cache)
     assert (finished / "metrics.json").read_bytes() == before
+
+
+def test_a_misspelt_scorer_leaves_no_run_behind(tmp_path: Path, cache: Path) -> None:
+    with pytest.raises(PluginError, match="Did you mean 'classifier'"):
+        run(build_config(data=TINY, reward="clasifier"), output=tmp_path / "run", cache=cache)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_listener_hears_stages_and_steps(tmp_path: Path, cache: Path) -> None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.settings import load_corpus
 from deattrib.corpus.types import Corpus
@@ -28,7 +29,7 @@ from deattrib.runs.folder import RunFolder, default_output
 from deattrib.runs.manifest import check_same
 from deattrib.runs.outcome import write_outcome
 from deattrib.runs.prepare import Models, cache_folder, prepare_models
-from deattrib.runs.session import Session
+from deattrib.runs.session import Session, default_referee
 from deattrib.runs.validation import validate
 
 
@@ -74,9 +75,11 @@ def run(
     """
     listener = listener or Listener()
     cache = cache or cache_folder()
+    if config is not None:
+        check_scorers(config)  # before anything is on disk: a misspelt scorer leaves no run behind
     folder, config = _open(config, output, resume, arguments)
     with folder:
-        registry = PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
+        registry = _registry(config)
         metrics: dict[str, Any] | None = None
         try:
             folder.set_state("running")
@@ -116,6 +119,17 @@ def _open(
         path, config.plain(), seeds={"run": config.seed}, fingerprints={"config": digest}, arguments=arguments
     )
     return folder, config
+
+
+def _registry(config: RunConfig) -> PluginRegistry:
+    return PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
+
+
+def check_scorers(config: RunConfig) -> None:
+    """Raises PluginError or ConfigError when the reward's or the referee's scorer cannot be made."""
+    registry = _registry(config)
+    Attributor(config.reward, registry=registry)
+    Attributor(config.referee.scorer or default_referee(config.reward), registry=registry)
 
 
 def reward_name(config: RunConfig) -> str:
