@@ -281,7 +281,7 @@ def test_it_learns_to_avoid_what_is_attributed(
         optimiser.step()
     policy = Policy(tiny_llama, tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)
     settings = small(
-        steps=15, batch_size=24, minibatch_size=24, learning_rate=6e-3, max_new_tokens=12,
+        steps=20, batch_size=24, minibatch_size=24, learning_rate=6e-3, max_new_tokens=12, policy_weight=1.0,
         reward={"kl": 0.1, "reference": "original", "normalise": normalise},
         retain={"weight": 0.0}, anchor={"hinge": 0.0, "kl": 0.0},
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import math
@@ -82,20 +83,24 @@ def test_short_writes_are_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert (tmp_path / "a").read_bytes() == b"0123456789"
 
 
-@pytest.fixture
+@contextlib.contextmanager
 def small_files_only() -> Iterator[None]:
-    """The kernel itself refuses to write files over 1000 bytes: a full disk without filling one."""
+    """The kernel itself refuses to write files over 1000 bytes: a full disk without filling one.
+
+    Only around the write: the test runner's own output may go to a file, too.
+    """
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-@pytest.mark.usefixtures("small_files_only")
 def test_a_write_that_the_system_cuts_short(tmp_path: Path) -> None:
     path = tmp_path / "a"
     atomic_write_bytes(path, b"old")
-    with pytest.raises(RunError, match="File too large"):
+    with small_files_only(), pytest.raises(RunError, match="File too large"):
         atomic_write_bytes(path, b"x" * 5000)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
