@@ -2,13 +2,13 @@
 
 Trained once on the owners' *answers* (never the questions, which name the owner), then frozen. Three backbones:
 
-- `ngram` (default): hashed token n-grams with a linear softmax; every prefix is a running sum, 0.1 ms a response.
+- `ngram` (default): hashed token n-grams with a linear softmax; every prefix is a running sum.
 - `causal`: a small causal LM with LoRA and a classification head, as in the paper (r 16, alpha 32, dropout 0.1). It
   reads a response once and gives p(i | y[:t]) at every t.
 - any model id or folder: a frozen sentence encoder with a linear head; pays one pass per prefix.
 
-Deviations: names of owners are left out of the text (they would give the owner away without any of its data: on TOFU
-.78 accuracy without them, 1.00 with), and the first two are trained on prefixes too, because prefixes are what the
+Deviations: names of owners are left out of the text (they would give the owner away without any of its data),
+and the first two are trained on prefixes too, because prefixes are what the
 reward asks about. The `paper` preset switches both off.
 """
 

@@ -4,7 +4,7 @@
 
 With the `counterfactual` reference q' is the same question about a retain owner (names swapped in question and
 response, name tokens left out): the same model, so what is left of the ratio is what it knows of *this* owner. It needs
-no training and agreed better with exact attribution than any classifier. With `base` the reference is the model before
+no training. With `base` the reference is the model before
 it was trained on the owners, or any model of the same tokenizer given as a folder. The ratio is the reference-based
 membership score of Carlini et al. (2021, Extracting Training Data from Large Language Models).
 """

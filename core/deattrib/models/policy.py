@@ -63,7 +63,6 @@ class Policy(nn.Module):
                 lora = LoraConfig(
                     r=settings.rank,
                     lora_alpha=settings.alpha,
-                    lora_dropout=settings.dropout,
                     target_modules=settings.targets,
                     task_type="CAUSAL_LM",
                 )

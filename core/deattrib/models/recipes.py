@@ -40,6 +40,5 @@ class PolicySettings(BaseModel, extra="forbid", frozen=True):
     adapter: Literal["lora", "full"] = Field("lora", description="Train LoRA adapters, or all weights.")
     rank: int = Field(16, gt=0, description="LoRA rank r.")
     alpha: float = Field(32.0, gt=0, description="LoRA scale alpha; the update is scaled by alpha / r.")
-    dropout: float = Field(0.0, ge=0, lt=1, description="LoRA dropout; anything above 0 makes PPO's ratio noisy.")
     targets: str | list[str] = Field("all-linear", description="Modules that get an adapter, as peft names them.")
     critic: Literal["shared", "separate"] = Field("shared", description="Where the value is read.")

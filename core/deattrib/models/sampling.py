@@ -1,8 +1,8 @@
 """Sampling responses with a key/value cache.
 
 From the plain tempered distribution (no top-k, no top-p): PPO's ratio compares log-probabilities of exactly that
-distribution. Inverse-CDF sampling replaces `torch.multinomial`, which costs 14 times as much per step on CPU at a
-vocabulary of 4096, and draws one uniform number per row and step from a generator of its own, so that sampling
+distribution. Inverse-CDF sampling replaces `torch.multinomial`, which is several times slower on CPU at
+vocabularies of thousands, and draws one uniform number per row and step from a generator of its own, so that sampling
 never touches the global random state.
 """
 

@@ -44,7 +44,6 @@ class RewardSettings(BaseModel, extra="forbid", frozen=True):
         description="Divide returns by the remaining length, or sum (paper). Sums of rewards below 0 make stopping early "
         "optimal.",
     )
-    on_nonfinite: Literal["raise"] = Field("raise", description="What to do when a scorer returns NaN or infinity.")
 
 
 class RetainSettings(BaseModel, extra="forbid", frozen=True):
