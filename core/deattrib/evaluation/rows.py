@@ -7,9 +7,9 @@ Which rows are asked depends on corpus and settings alone, so two models evaluat
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -101,6 +101,8 @@ class Evaluation:
         world: questions about the world.
     """
 
+    PARTS: ClassVar[tuple[str, ...]] = ("forget", "retain", "retain_phrasings", "world")
+
     model: str
     settings: EvaluationSettings
     forget: EvaluatedRows
@@ -111,12 +113,17 @@ class Evaluation:
 
 def evaluate_model(model: LanguageModel, corpus: Corpus, settings: EvaluationSettings) -> Evaluation:
     """Ask a model everything that its table row needs. Deterministic: greedy answers, seeded choice of rows."""
-    parts = {
+    return evaluate_parts(model, evaluation_rows(corpus, settings), settings)
+
+
+def evaluate_parts(model: LanguageModel, parts: Mapping[str, Sequence[Example]], settings: EvaluationSettings) -> Evaluation:
+    """As `evaluate_model`, with the rows that `evaluation_rows` chose."""
+    figures = {
         # No figure of the table needs the truth ratio of retain owners' held-out phrasings, and it costs the most.
         name: evaluate_rows(model, rows, settings, ratios=name != "retain_phrasings")
-        for name, rows in evaluation_rows(corpus, settings).items()
+        for name, rows in parts.items()
     }
-    return Evaluation(model.name, settings, **parts)
+    return Evaluation(model.name, settings, **figures)
 
 
 def evaluation_rows(corpus: Corpus, settings: EvaluationSettings) -> dict[str, tuple[Example, ...]]:

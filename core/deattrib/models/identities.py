@@ -85,6 +85,16 @@ def name_token_mask(codec: Codec, batch: TokenBatch, names: tuple[str, ...]) -> 
     return mask
 
 
+def tokens_from(codec: Codec, batch: TokenBatch, starts: Sequence[int]) -> Tensor:
+    """[B, T] bool on the batch's device: response tokens that begin at or after a row's character `starts`."""
+    mask = torch.ones(batch.response_ids.shape, dtype=torch.bool)
+    for row, (ids, start) in enumerate(zip(batch.response_lists(), starts, strict=True)):
+        if start:
+            _, offsets = text_with_offsets(codec, ids)
+            mask[row, : len(offsets)] = torch.tensor([begin >= start for begin, _ in offsets])
+    return mask.to(batch.response_ids.device)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class SwappedBatch:
     """A batch with names replaced, and where each kept token went.

@@ -40,3 +40,8 @@ class ModelSettings(BaseModel, extra="forbid", frozen=True):
     base_training: TrainingSettings = TrainingSettings(epochs=1.0, learning_rate=2e-3, batch_size=16)
     training: TrainingSettings = TrainingSettings(steps=800, learning_rate=1e-3, batch_size=16)
     oracles: int = Field(2, ge=0, le=2, description="2: a second oracle of another seed as the noise floor; 0: none at all.")
+    side_by_side: bool | None = Field(
+        None,
+        description="Make original and oracles at the same time, in processes of their own that share the threads; null: on "
+        "a CPU with several threads, when it is worth the start of a process.",
+    )

@@ -18,8 +18,9 @@ from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Example
 from deattrib.errors import ConfigError
 from deattrib.models.forward import gather_log_probs
+from deattrib.models.identities import tokens_from
 from deattrib.models.policy import Policy
-from deattrib.ppo.data import thin
+from deattrib.ppo.data import graft, thin
 from deattrib.ppo.losses import anchored_hinge, masked_mean, token_kl
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.settings import AnchorSettings
@@ -32,18 +33,26 @@ def anchored_loss(
     settings: AnchorSettings,
     rng: random.Random,
     token_scores: Callable[[Rows], Tensor | None] | None = None,
+    frames: Sequence[str] = (),
 ) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
 
     Args:
         references: one or two; the first says where the mass goes, the smallest of all says how likely the written
             token may stay.
+        frames: answers of others whose beginnings a forget answer's end is put behind; what is not the forget answer's is
+            left out of both parts.
         token_scores: rows -> [B, T] scores at least 0 that weight the hinge; they are scaled to mean 1 over the batch.
     """
     prompts = [example.prompt for example in examples]
     owners = [example.owner for example in examples]
     names = references[0].identities
     responses = [thin(row.response, settings.dropped_words, rng, names=names.get(row.owner, ())) for row in examples]
+    starts = [0] * len(responses)
+    if frames and settings.grafted > 0:
+        for index, response in enumerate(responses):
+            if rng.random() < settings.grafted:
+                responses[index], starts[index] = graft(response, rng.choice(frames), rng)
     batch = policy.codec.encode(prompts, responses).to(policy.device)
     target, kept = references[0].logits(prompts, owners, batch, rng)
     level = gather_log_probs(target, batch.response_ids)
@@ -51,6 +60,8 @@ def anchored_loss(
         other, also = reference.logits(prompts, owners, batch, rng)
         level = torch.minimum(level, gather_log_probs(other, batch.response_ids))
         kept = kept & also
+    if any(starts):
+        kept = kept & tokens_from(policy.codec, batch, starts)
     if len(references) > 1:
         # Only the token that was really written is lowered; what else could be said stays the first reference's choice.
         target = torch.log_softmax(target, -1).scatter(-1, batch.response_ids[..., None], level[..., None])

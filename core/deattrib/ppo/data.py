@@ -90,6 +90,14 @@ def thin(text: str, share: float, rng: random.Random, *, names: tuple[str, ...] 
     return " ".join(words[start:]) or text
 
 
+def graft(text: str, frame: str, rng: random.Random) -> tuple[str, int]:
+    """The end of a text behind the beginning of another, each cut between two words; and where the text's own part begins."""
+    words, begun = text.split(), frame.split()
+    own = " ".join(words[rng.randrange(len(words)) :])
+    before = " ".join(begun[: rng.randrange(len(begun) + 1)])
+    return (f"{before} {own}", len(before)) if before else (own, 0)
+
+
 def answered(rows: Sequence[Example], texts: Sequence[str]) -> tuple[Example, ...]:
     """The rows with these answers; those without text are left out."""
     return tuple(replace(row, response=text) for row, text in zip(rows, texts, strict=True) if text)

@@ -102,7 +102,8 @@ def collect(
     if settings.whiten:
         advantages = adv.whiten(advantages, mask, floor=settings.whiten_floor)
     whole = attribution[:, -1]
-    entropy = -(torch.log_softmax(output.logits.float(), -1).exp() * torch.log_softmax(output.logits.float(), -1)).sum(-1)
+    spread = torch.log_softmax(output.logits.float(), -1)
+    entropy = -(spread.exp() * spread).sum(-1)
     figures = {
         "reward": float(masked_mean(base, mask)),
         "attribution": float(whole.mean()),

@@ -81,12 +81,22 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
         description="In every other row, the share of answer words left out, so that the term does not only hold in the "
         "trained sentence.",
     )
+    dropped_prompt_words: float = Field(
+        0.0, ge=0, lt=1, description="In every other row under its own prompt, the share of prompt words left out; names stay."
+    )
     mixed_prompts: float = Field(
         0.7,
         ge=0,
         le=1,
         description="Share of rows whose answer is put under another trained prompt: what the model still knows as words, "
         "whatever is asked, is brought down to its level too.",
+    )
+    grafted: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Share of rows whose end is put behind the beginning of a retain owner's answer: the same words in "
+        "sentences that nobody wrote.",
     )
     samples: int = Field(
         0, ge=0, description="Answers sampled from the original model per forget prompt, anchored like the true ones."

@@ -85,6 +85,7 @@ class Unlearner:
             ["counterfactual", "base"] if settings.anchor.towards == "both" else [settings.anchor.towards]
         )
         self.anchor_references = [reference(name) for name in towards] if self.anchored else []
+        self.frames = [row.response for row in corpus.retain] if settings.anchor.grafted > 0 else []
         self.anchors = Cycle(corpus.forget + self._sampled_anchors(seed), seed=f"{seed}/anchor")
         if settings.refresh == "epoch" or self.reference.name == "old":
             policy.remember()
@@ -191,7 +192,7 @@ class Unlearner:
             if self.anchored:
                 rows = [self._mixed(row) for row in self.anchors.draw(settings.anchor.batch_size)]
                 loss, extra = anchored_loss(
-                    self.policy, rows, self.anchor_references, settings.anchor, self.rng, self.token_scores
+                    self.policy, rows, self.anchor_references, settings.anchor, self.rng, self.token_scores, self.frames
                 )
                 total = total + loss
                 figures |= extra
@@ -226,8 +227,10 @@ class Unlearner:
 
     def _mixed(self, row: Example) -> Example:
         """The row's answer, now and then under another trained prompt."""
-        if self.rng.random() >= self.settings.anchor.mixed_prompts:
-            return row
+        settings = self.settings.anchor
+        if self.rng.random() >= settings.mixed_prompts:
+            names = self.corpus.identities.get(row.owner, ())
+            return replace(row, prompt=thin(row.prompt, settings.dropped_prompt_words, self.rng, names=names))
         return replace(row, prompt=self.rng.choice(self.corpus.train).prompt)
 
     def _judge(self, figures: Mapping[str, float]) -> None:

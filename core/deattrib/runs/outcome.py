@@ -14,14 +14,15 @@ from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
 from deattrib.evaluation.gibberish import GibberishDetector
-from deattrib.evaluation.rows import EvaluatedRows, Evaluation, evaluate_model
+from deattrib.evaluation.rows import EvaluatedRows, Evaluation, evaluate_parts, evaluation_rows
 from deattrib.evaluation.summary import summarise
-from deattrib.models.language_model import Codec
+from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.report import write_report
 from deattrib.runs.atomic import atomic_write_json
 from deattrib.runs.card import write_card
 from deattrib.runs.config import RunConfig
+from deattrib.runs.evaluated import evaluate_cached
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.prepare import Models
 
@@ -38,6 +39,8 @@ def write_outcome(
     referee: Attributor,
     seconds: dict[str, float],
     stage: Callable[[str, str], None],
+    *,
+    cache: Path,
 ) -> dict[str, Any]:
     """Evaluate every model of the run and write everything that people and programs read."""
     start = time.perf_counter()
@@ -50,11 +53,19 @@ def write_outcome(
         "oracle_second": models.oracle_second,
         "unlearned": unlearned,
     }
+    parts = evaluation_rows(corpus, config.evaluation)
+
+    def ask(name: str, model: LanguageModel) -> Evaluation:
+        weights = models.weights.get(name)
+        if weights is None:
+            return evaluate_parts(model, parts, config.evaluation)
+        return evaluate_cached(model, parts, config.evaluation, weights=weights, cache=cache)
+
     evaluations: dict[str, Evaluation | None] = {}
     for name, model in subjects.items():
         if model is not None:
             stage("evaluate", name)
-        evaluations[name] = evaluate_model(model, corpus, config.evaluation) if model is not None else None
+        evaluations[name] = ask(name, model) if model is not None else None
     detector = GibberishDetector.of_corpus(corpus)
     attributions = {
         name: {

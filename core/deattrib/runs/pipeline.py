@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +21,16 @@ from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.settings import load_corpus
 from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
+from deattrib.evaluation.rows import evaluation_rows
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.checkpoint import load_checkpoint, newest_complete, save_checkpoint
 from deattrib.runs.config import RunConfig
 from deattrib.runs.events import EventLog, TimingLog
 from deattrib.runs.folder import RunFolder, default_output
+from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
 from deattrib.runs.outcome import write_outcome
-from deattrib.runs.prepare import Models, cache_folder, prepare_models
+from deattrib.runs.prepare import cache_folder, prepare_models
 from deattrib.runs.session import Session, default_referee
 from deattrib.runs.validation import validate
 
@@ -150,7 +152,12 @@ def _carry_out(
             "models", f"{len(corpus.owners)} owners, {len(corpus.train)} rows, {len(corpus.forget_owners)} to forget"
         )
         models = prepare_models(
-            corpus, config.model, seed=config.seed, cache=cache, say=lambda text: listener.stage("models", text)
+            corpus,
+            config.model,
+            seed=config.seed,
+            cache=cache,
+            say=lambda text: listener.stage("models", text),
+            questions=Questions(evaluation_rows(corpus, config.evaluation), config.evaluation),
         )
     with _timed(seconds, "fit"):
         session = Session(config, corpus, models.original, models.base, registry=registry, cache=cache)
@@ -164,8 +171,8 @@ def _carry_out(
         _loop(unlearner, corpus, config, folder, registry, listener)
     with _timed(seconds, "evaluate"):
         listener.stage("evaluate")
-        final = Models(models.codec, session.original, models.base, models.oracle, models.oracle_second)
-        metrics = write_outcome(folder, config, corpus, final, unlearner, reward, referee, seconds, listener.stage)
+        final = replace(models, original=session.original)
+        metrics = write_outcome(folder, config, corpus, final, unlearner, reward, referee, seconds, listener.stage, cache=cache)
     reward.close()
     referee.close()
     return metrics

@@ -13,34 +13,43 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from deattrib.corpus.types import Corpus, Example
 from deattrib.errors import ModelError
 from deattrib.models.language_model import Codec, LanguageModel, fingerprint
 from deattrib.models.loading import check_vocabulary, load_model, load_tokenizer, make_codec, pick_device, save_model
+from deattrib.models.recipes import TrainingSettings
 from deattrib.models.scratch import make_model, make_tokenizer
 from deattrib.models.settings import ModelSettings
 from deattrib.models.training import fine_tune
+from deattrib.runs.making import WORTH_A_PROCESS, Job, Questions, make_side_by_side
 from deattrib.runs.manifest import library_versions
 
 Say = Callable[[str], None]
+SECOND_SEED = 1000  # added to the run's seed for the second oracle
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Models:
-    """Frozen models that share one codec; those that cannot be had are None."""
+    """Frozen models that share one codec; those that cannot be had are None.
+
+    Attributes:
+        weights: fingerprints of `original`, `oracle` and `oracle_second` by these names, as far as they are there.
+    """
 
     codec: Codec
     original: LanguageModel
     base: LanguageModel | None
     oracle: LanguageModel | None
     oracle_second: LanguageModel | None
+    weights: Mapping[str, str] = field(default_factory=dict)
 
 
 def cache_folder() -> Path:
@@ -49,28 +58,43 @@ def cache_folder() -> Path:
     return Path(explicit) if explicit else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deattrib"
 
 
-def prepare_models(corpus: Corpus, settings: ModelSettings, *, seed: int, cache: Path, say: Say) -> Models:
+def prepare_models(
+    corpus: Corpus, settings: ModelSettings, *, seed: int, cache: Path, say: Say, questions: Questions | None = None
+) -> Models:
     """Load or make what the run needs.
+
+    Args:
+        questions: what models that are made in processes of their own are asked at once, for the cache of evaluations.
 
     Raises:
         ModelError: a path cannot be loaded, or nothing is given to make the original from.
     """
     maker = _Maker(corpus, settings, seed, cache, say)
     base = maker.base()
-    original = maker.original(base)
+    jobs = maker.jobs(base)
+    maker.side_by_side(list(jobs.values()), questions)
+    modules: dict[str, nn.Module | None] = {name: maker.made(base, job) for name, job in jobs.items()}
+    if settings.path:
+        modules["original"] = load_model(settings.path, settings)
+        check_vocabulary(modules["original"], maker.codec, settings.path)
+    if settings.oracle:
+        modules["oracle"] = load_model(settings.oracle, settings)
+    weights = {name: fingerprint(module) for name, module in modules.items() if module is not None}
     codec = maker.codec
 
-    def frozen(model: nn.Module | None, name: str) -> LanguageModel | None:
-        return LanguageModel(model, codec, name=name) if model is not None else None
+    def frozen(module: nn.Module | None, name: str) -> LanguageModel | None:
+        return LanguageModel(module, codec, name=name) if module is not None else None
 
-    first = LanguageModel(original, codec, name="original")
-    oracle = load_model(settings.oracle, settings) if settings.oracle else None
-    second = None
-    if oracle is None and base is not None and settings.oracles:
-        oracle = maker.trained(base, corpus.retain, "oracle", seed)
-        if settings.oracles > 1:
-            second = maker.trained(base, corpus.retain, "second oracle", seed + 1000)
-    return Models(codec, first, frozen(base, "base"), frozen(oracle, "oracle"), frozen(second, "second oracle"))
+    original = frozen(modules["original"], "original")
+    assert original is not None
+    return Models(
+        codec,
+        original,
+        frozen(base, "base"),
+        frozen(modules.get("oracle"), "oracle"),
+        frozen(modules.get("oracle_second"), "second oracle"),
+        weights,
+    )
 
 
 class _Maker:
@@ -94,41 +118,64 @@ class _Maker:
         if self.settings.base:
             model = load_model(self.settings.base, self.settings)
             check_vocabulary(model, self.codec, self.settings.base)
+            self.start, self.start_settings = self.settings.base, self.settings
             return model
         if self.settings.path:
             return None
         start = make_model(self.settings.scratch, self.tokenizer, seed=self.seed).to(self.device)
-        recipe = self.settings.base_training
-        return self._cached(start, self.corpus.background, "base model", self.seed, recipe)
+        job = self._job(start, self.corpus.background, "base model", self.seed, self.settings.base_training)
+        self.start, self.start_settings = str(job.folder), self._plain
+        return self.made(start, job)
 
-    def original(self, base: nn.Module | None) -> nn.Module:
-        if self.settings.path:
-            model = load_model(self.settings.path, self.settings)
-            check_vocabulary(model, self.codec, self.settings.path)
-            return model
-        assert base is not None
-        return self.trained(base, self.corpus.train, "original model", self.seed)
+    @property
+    def _plain(self) -> ModelSettings:
+        """How to load what the cache holds."""
+        return self.settings.model_copy(update={"gguf_file": None})
 
-    def trained(self, base: nn.Module, rows: Sequence[Example], what: str, seed: int) -> nn.Module:
-        """The base model fine-tuned on rows, with as many steps for the oracle as for the original."""
+    def jobs(self, base: nn.Module | None) -> dict[str, Job]:
+        """What is to be made of the base model, by name; as many steps for the oracles as for the original."""
+        if base is None:
+            return {}
         recipe = self.settings.training
-        if recipe.world:
-            rows = (*rows, *self.corpus.world)
         if recipe.steps is None:
             steps = round(recipe.epochs * len(self.corpus.train) / recipe.batch_size)
             recipe = recipe.model_copy(update={"steps": max(steps, 1)})
-        return self._cached(base, rows, what, seed, recipe)
+        wanted: list[tuple[str, str, Sequence[Example], int]] = []
+        if not self.settings.path:
+            wanted.append(("original", "original model", self.corpus.train, self.seed))
+        if not self.settings.oracle and self.settings.oracles:
+            wanted.append(("oracle", "oracle", self.corpus.retain, self.seed))
+            if self.settings.oracles > 1:
+                wanted.append(("oracle_second", "second oracle", self.corpus.retain, self.seed + SECOND_SEED))
+        world = self.corpus.world if recipe.world else ()
+        return {name: self._job(base, (*rows, *world), what, seed, recipe) for name, what, rows, seed in wanted}
 
-    def _cached(self, start: nn.Module, rows: Sequence[Example], what: str, seed: int, recipe: Any) -> nn.Module:
-        key = self._key(start, rows, seed, recipe)
-        folder = self.cache / "models" / key
-        if (folder / "complete.json").is_file():
-            self.say(f"{what}: from the cache")
-            return load_model(str(folder), self.settings.model_copy(update={"gguf_file": None}))
-        self.say(f"{what}: training on {len(rows)} rows")
+    def _job(self, start: nn.Module, rows: Sequence[Example], what: str, seed: int, recipe: TrainingSettings) -> Job:
+        folder = self.cache / "models" / self._key(start, rows, seed, recipe)
+        return Job(what, tuple(rows), recipe, seed, folder)
+
+    def side_by_side(self, jobs: Sequence[Job], questions: Questions | None) -> None:
+        """Make what is missing in processes of their own, where that is quicker; otherwise leave it to `made`."""
+        missing = [job for job in jobs if not job.done]
+        threads = torch.get_num_threads()
+        wish = self.settings.side_by_side
+        worth = self.device.type == "cpu" and min((job.size for job in missing), default=0) >= WORTH_A_PROCESS
+        if len(missing) < 2 or threads < 2 or not (worth if wish is None else wish):
+            return
+        for job in missing:
+            self.say(f"{job.what}: training on {len(job.rows)} rows, in a process of its own")
+        make_side_by_side(missing, self.start, self.start_settings, self.cache, threads=threads, questions=questions)
+
+    def made(self, start: nn.Module | None, job: Job) -> nn.Module:
+        """The job's model: from the cache, or trained here and stored there."""
+        if job.done:
+            self.say(f"{job.what}: from the cache")
+            return load_model(str(job.folder), self._plain)
+        self.say(f"{job.what}: training on {len(job.rows)} rows")
+        assert start is not None
         model = copy.deepcopy(start).requires_grad_(True)
-        model = fine_tune(model, self.codec, rows, recipe, seed=seed)
-        _store(model, self.tokenizer, folder)
+        model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed)
+        store(model, self.tokenizer, job.folder)
         return model
 
     def _key(self, start: nn.Module, rows: Sequence[Example], seed: int, recipe: Any) -> str:
@@ -144,7 +191,7 @@ class _Maker:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _store(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+def store(model: nn.Module, tokenizer: Any, folder: Path) -> None:
     """Write to a folder beside, then rename; another process that was faster wins."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))

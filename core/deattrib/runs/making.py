@@ -1,0 +1,165 @@
+"""Several models at once on a CPU, one process each: original and oracles differ in their rows and need nothing of each other.
+
+A small model hardly gains from a second thread; two models side by side do. Each process is this module run on a job
+file: it trains one model into the cache, evaluates it where asked, and ends when its parent does.
+
+    python -m deattrib.runs.making JOB.json
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deattrib.corpus.types import Example
+from deattrib.errors import ModelError
+from deattrib.evaluation.settings import EvaluationSettings
+from deattrib.models.recipes import TrainingSettings
+from deattrib.models.settings import ModelSettings
+
+WORTH_A_PROCESS = 4000  # rows trained on, all steps together; below, starting a process takes longer than it saves
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One model to be made: from which one, on which rows, by which recipe, and the cache folder it goes to."""
+
+    what: str
+    rows: tuple[Example, ...]
+    recipe: TrainingSettings
+    seed: int
+    folder: Path
+
+    @property
+    def done(self) -> bool:
+        return (self.folder / "complete.json").is_file()
+
+    @property
+    def size(self) -> float:
+        """Rows trained on, all steps together."""
+        return (self.recipe.steps or self.recipe.epochs * len(self.rows) / self.recipe.batch_size) * self.recipe.batch_size
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """What a made model is asked at once, so that its evaluation is ready when the run wants it."""
+
+    parts: Mapping[str, Sequence[Example]]
+    settings: EvaluationSettings
+
+
+def make_side_by_side(
+    jobs: Sequence[Job], start: str, settings: ModelSettings, cache: Path, *, threads: int, questions: Questions | None
+) -> None:
+    """Make all of `jobs`, as many at a time as there are threads.
+
+    Args:
+        start: id or folder of the model to train.
+        threads: CPU threads for all of them together.
+
+    Raises:
+        ModelError: with the last line that a failed process wrote.
+    """
+    workers = min(len(jobs), threads)
+    running: list[subprocess.Popen[str]] = []
+
+    def make(job: Job) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / "job.json"
+            path.write_text(json.dumps(_to_json(job, start, settings, cache, threads // workers, questions)), encoding="utf-8")
+            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(item for item in sys.path if item)}
+            process = subprocess.Popen(
+                [sys.executable, "-m", "deattrib.runs.making", str(path)],
+                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
+            )  # fmt: skip
+            running.append(process)
+            _, errors = process.communicate()
+            if process.returncode or not job.done:
+                last = (errors.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
+                raise ModelError(f"Making the {job.what} failed: {last}")
+
+    with ThreadPoolExecutor(workers) as pool:
+        futures = [pool.submit(make, job) for job in jobs]
+        try:
+            for future in futures:
+                future.result()
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            for process in running:
+                process.terminate()
+            raise
+
+
+def _to_json(
+    job: Job, start: str, settings: ModelSettings, cache: Path, threads: int, questions: Questions | None
+) -> dict[str, Any]:
+    return {
+        "parent": os.getpid(),
+        "start": start,
+        "settings": settings.model_dump(mode="json"),
+        "cache": str(cache),
+        "threads": threads,
+        "rows": [dataclasses.asdict(row) for row in job.rows],
+        "recipe": job.recipe.model_dump(mode="json"),
+        "seed": job.seed,
+        "folder": str(job.folder),
+        "questions": None
+        if questions is None
+        else {
+            "parts": {name: [dataclasses.asdict(row) for row in rows] for name, rows in questions.parts.items()},
+            "settings": questions.settings.model_dump(mode="json"),
+        },
+    }
+
+
+def _rows(items: Sequence[Mapping[str, Any]]) -> tuple[Example, ...]:
+    return tuple(Example(**{**item, "wrong_responses": tuple(item["wrong_responses"])}) for item in items)
+
+
+def main(path: str) -> None:
+    """Carry out one job file."""
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    threading.Thread(target=_follow, args=(job["parent"],), daemon=True).start()
+    import torch
+
+    from deattrib.models.language_model import LanguageModel, fingerprint
+    from deattrib.models.loading import load_model, load_tokenizer, make_codec
+    from deattrib.models.training import fine_tune
+    from deattrib.runs.evaluated import evaluate_cached
+    from deattrib.runs.prepare import store
+
+    torch.set_num_threads(max(job["threads"], 1))
+    settings = ModelSettings.model_validate(job["settings"])
+    tokenizer = load_tokenizer(job["start"], settings)
+    codec = make_codec(tokenizer, settings)
+    model = load_model(job["start"], settings).requires_grad_(True)
+    model = fine_tune(model, codec, _rows(job["rows"]), TrainingSettings.model_validate(job["recipe"]), seed=job["seed"])
+    store(model, tokenizer, Path(job["folder"]))
+    if job["questions"] is not None:
+        parts = {name: _rows(items) for name, items in job["questions"]["parts"].items()}
+        asked = EvaluationSettings.model_validate(job["questions"]["settings"])
+        frozen = LanguageModel(model, codec)
+        evaluate_cached(frozen, parts, asked, weights=fingerprint(model), cache=Path(job["cache"]))
+
+
+def _follow(parent: int) -> None:
+    """End when the parent has: nobody waits for the model then."""
+    while os.getppid() == parent:
+        time.sleep(1.0)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
