@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from deattrib.models.batch import TokenBatch
     from deattrib.models.forward import response_logits
-    from deattrib.models.language_model import Codec, LanguageModel
+    from deattrib.models.language_model import Codec, LanguageModel, fingerprint
     from deattrib.models.loading import load_language_model
     from deattrib.models.policy import Policy
     from deattrib.ppo.unlearner import Step, Unlearner
@@ -67,6 +67,7 @@ _EXPORTS = {
     "Unlearned": "deattrib.runs.memory",
     "Unlearner": "deattrib.ppo.unlearner",
     "build_config": "deattrib.runs.config",
+    "fingerprint": "deattrib.models.language_model",
     "hookimpl": "deattrib.attribution.hookspecs",
     "load_corpus": "deattrib.corpus.settings",
     "load_language_model": "deattrib.models.loading",
@@ -105,6 +106,7 @@ __all__ = [
     "Unlearner",
     "__version__",
     "build_config",
+    "fingerprint",
     "hookimpl",
     "load_corpus",
     "load_language_model",

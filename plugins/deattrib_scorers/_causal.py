@@ -1,17 +1,23 @@
 """A small causal LM with LoRA and a classification head: the paper's classifier (section 4.1, appendix E.1).
 
 It shares the policy's tokenizer, so the head can be read after every token of one pass: all prefixes for the price of
-one response. Kept tokens are fed without a prompt, after one begin token.
+one response. Kept tokens are fed without a prompt, after one begin token. A fitted classifier is kept in the context's
+cache, named by a hash of everything it was fitted from.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deattrib import Rows, ScorerContext, TokenBatch, load_language_model, response_logits
+from deattrib import Rows, ScorerContext, TokenBatch, fingerprint, load_language_model, response_logits
 
 
 class CausalBackend:
@@ -39,10 +45,20 @@ class CausalBackend:
         )
         self.model: Any = get_peft_model(self._model(), config)
         self.head = nn.Linear(self.model.config.get_text_config().hidden_size, classes, device=device)
+        ids, counts = _compact(rows, keep)
+        path = self._path(ids, labels, classes)
+        if path is None or not self._load(path):
+            self._train(ids, counts, labels, generator)
+            if path is not None:
+                self._save(path)
+        self.model.eval().requires_grad_(False)
+        self.head.requires_grad_(False)
+
+    def _train(self, ids: list[list[int]], counts: Tensor, labels: Tensor, generator: torch.Generator) -> None:
+        device = self.context.device
         trained = [value for value in self.model.parameters() if value.requires_grad] + list(self.head.parameters())
         optimiser = torch.optim.AdamW(trained, lr=self.params.learning_rate or 1e-3, weight_decay=0.0)
         criterion = nn.CrossEntropyLoss(label_smoothing=self.params.label_smoothing)
-        ids, counts = _compact(rows, keep)
         self.model.train()
         for _ in range(self.params.epochs):
             for index in torch.randperm(len(labels), generator=generator).split(self.params.batch_size):
@@ -56,8 +72,52 @@ class CausalBackend:
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-        self.model.eval().requires_grad_(False)
-        self.head.requires_grad_(False)
+
+    # -- kept by content ----------------------------------------------------------------------------------------------
+    def _path(self, ids: list[list[int]], labels: Tensor, classes: int) -> Path | None:
+        if self.context.cache is None:
+            return None
+        content = {
+            "rows": [ids, labels.tolist(), classes],
+            "params": self.params.model_dump(mode="json"),
+            "seed": self.context.seed,
+            "model": fingerprint(self.model),  # with its fresh adapter, which follows from the seed
+            "versions": [version(name) for name in ("deattrib", "torch", "transformers", "peft")],
+        }
+        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+        return self.context.cache / "scorers" / f"classifier-{key}.safetensors"
+
+    def _tensors(self) -> dict[str, Tensor]:
+        adapter = {name: value.data for name, value in self.model.named_parameters() if ".lora_" in name}
+        return adapter | {f"head.{name}": value.data for name, value in self.head.named_parameters()}
+
+    def _load(self, path: Path) -> bool:
+        """Whether a fitted classifier was there; one that cannot be read is fitted again."""
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        if not path.is_file():
+            return False
+        try:
+            saved = load_file(path)
+        except (OSError, SafetensorError):
+            return False
+        mine = self._tensors()
+        if saved.keys() != mine.keys() or any(saved[name].shape != value.shape for name, value in mine.items()):
+            return False
+        for name, value in mine.items():
+            value.copy_(saved[name])
+        return True
+
+    def _save(self, path: Path) -> None:
+        """Beside, then renamed: a reader sees the whole file or none."""
+        from safetensors.torch import save_file
+
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+            staged = Path(folder) / path.name
+            save_file({name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}, staged)
+            staged.replace(path)
 
     def _read(self, ids: list[list[int]]) -> Tensor:
         """[B, T + 1, classes]: logits after 0, 1, ... T kept tokens."""

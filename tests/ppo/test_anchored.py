@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
 from deattrib.ppo.anchored import anchored_loss
+from deattrib.ppo.data import Shared
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.settings import AnchorSettings
 
@@ -28,15 +29,20 @@ def policy(tiny_llama: nn.Module, tiny_codec: Codec) -> Policy:
 
 
 def term(policy: Policy, corpus: Corpus, base: LanguageModel | None, towards: Any, **weights: Any) -> Callable[..., Any]:
-    settings = AnchorSettings(**{"towards": towards, "dropped_words": 0.0, **weights})
+    settings = AnchorSettings(**{"towards": towards, "dropped_words": 0.0, "grafted": 0.0, **weights})
     names = ("counterfactual", "base") if towards == "both" else (towards,)
     made = [
         Reference(name, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners)  # type: ignore[arg-type]
         for name in names
     ]
 
-    def call(token_scores: Any = None) -> tuple[Tensor, dict[str, float]]:
-        return anchored_loss(policy, corpus.forget[:4], made, settings, random.Random(0), token_scores)
+    shared = Shared.of_answers(policy.codec, [row.response for row in corpus.retain])
+
+    def call(token_scores: Any = None, frames: Sequence[str] = ()) -> tuple[Tensor, dict[str, float]]:
+        return anchored_loss(
+            policy, corpus.forget[:4], made, settings, random.Random(0),
+            token_scores=token_scores, frames=frames, shared=shared,
+        )  # fmt: skip
 
     return call
 
@@ -84,8 +90,9 @@ def test_the_hinge_by_a_second_way(policy: Policy, tiny_llama: nn.Module, tiny_c
 
 
 @torch.no_grad()
-def test_towards_both_the_level_is_the_smaller_one_and_the_mass_the_counterfactuals(
-    policy: Policy, tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus
+@pytest.mark.parametrize("sharpening", [0.0, 0.5])
+def test_towards_both_what_others_say_keeps_its_level_and_the_owners_words_go_below_the_base_models(
+    policy: Policy, tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, sharpening: float
 ) -> None:
     base = LanguageModel(copy.deepcopy(tiny_llama), tiny_codec)
     next(base.model.parameters()).mul_(0.5)
@@ -97,16 +104,47 @@ def test_towards_both_the_level_is_the_smaller_one_and_the_mass_the_counterfactu
     near, kept = Reference("counterfactual", **common).logits(prompts, owners, batch, random.Random(0))
     far, _ = Reference("base", **common).logits(prompts, owners, batch, random.Random(0))
     pick = batch.response_ids[..., None]
-    levels = [logits.log_softmax(-1).gather(-1, pick).squeeze(-1) for logits in (near, far)]
+    near, far = near.log_softmax(-1), far.log_softmax(-1)
     mine = LanguageModel(tiny_llama, tiny_codec).token_log_probs(batch)
-    level = torch.minimum(*levels)
+    lowered = far.gather(-1, pick).squeeze(-1) - sharpening * (far.exp() * (far - near)).sum(-1)
+    own = near.gather(-1, pick).squeeze(-1)
+    said = {pair for row in tiny_corpus.retain for pair in pairs(tiny_codec.response(row.response))}
+    shared = torch.tensor(
+        [[pair in said for pair in pairs(ids)] + [False] * (own.shape[1] - len(ids)) for ids in batch.response_lists()]
+    )
+    assert 0.1 < float(shared[kept].float().mean()) < 0.9
+    level = torch.where(shared, own, torch.minimum(own, lowered))
     excess = (mine - level).clamp(min=0)[kept]
-    figures = term(policy, tiny_corpus, base, "both", hinge=1.0, kl=1.0)()[1]
+    figures = term(policy, tiny_corpus, base, "both", hinge=1.0, kl=1.0, sharpening=sharpening)()[1]
     assert figures["anchor_hinge"] == pytest.approx(float(excess.mean()), rel=1e-4)
-    mass = near.softmax(-1).scatter(-1, pick, level.exp()[..., None])
+    mass = near.exp().scatter(-1, pick, level.exp()[..., None])
     p = mass / mass.sum(-1, keepdim=True)
     q = LanguageModel(tiny_llama, tiny_codec).logits(batch).log_softmax(-1)
     assert figures["anchor_kl"] == pytest.approx(float((p * (p.log() - q)).sum(-1)[kept].mean()), rel=1e-4)
+
+
+def pairs(ids: list[int]) -> list[tuple[int, int]]:
+    return list(zip([-1, *ids], ids, strict=False))
+
+
+def test_behind_another_beginning_only_the_owners_own_part_counts(
+    policy: Policy, tiny_llama: nn.Module, tiny_corpus: Corpus
+) -> None:
+    """Anchored to its own weights there is nothing to do; what the others began is no part of the owner's words."""
+    base = LanguageModel(copy.deepcopy(tiny_llama), policy.codec)
+    frame = "Nobody ever said that"
+    call = term(policy, tiny_corpus, base, "base", hinge=1.0, kl=0.0, grafted=1.0)
+    assert call(frames=[frame])[1]["anchor_hinge"] == 0
+    seen: list[Rows] = []
+
+    def watch(rows: Rows) -> Tensor:
+        seen.append(rows)
+        return torch.ones(rows.batch.response_ids.shape)
+
+    call(watch, frames=[frame])
+    own = {word for row in tiny_corpus.forget[:4] for word in row.response.split()}
+    begun = [text for text in seen[0].responses if text.startswith("Nobody")]
+    assert begun and all(text.split()[-1] in own for text in seen[0].responses)
 
 
 def test_equal_token_scores_weight_nothing(policy: Policy, tiny_corpus: Corpus) -> None:

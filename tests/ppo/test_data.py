@@ -7,7 +7,8 @@ import random
 import pytest
 
 from deattrib.corpus.types import Example
-from deattrib.ppo.data import Cycle, answered, thin
+from deattrib.models.language_model import Codec
+from deattrib.ppo.data import Cycle, Shared, answered, graft, thin
 
 
 def test_every_pass_has_every_row_once_in_another_order() -> None:
@@ -51,6 +52,27 @@ def test_words_left_out() -> None:
         assert places and places == sorted(places)
     assert any(one.split()[0] == "eight" for one in thinned)
     assert thin(text, 0.0, rng) == text
+
+
+def test_the_end_of_one_text_behind_the_beginning_of_another() -> None:
+    rng = random.Random(0)
+    text, frame = "one two three four", "a b c"
+    made = [graft(text, frame, rng) for _ in range(500)]
+    for whole, start in made:
+        begun, own = whole[:start].split(), whole[start:].split()
+        assert begun == frame.split()[: len(begun)] and own and own == text.split()[-len(own) :]
+    assert {len(whole[:start].split()) for whole, start in made} == {0, 1, 2, 3}
+    assert {len(whole[start:].split()) for whole, start in made} == {1, 2, 3, 4}
+
+
+def test_pairs_that_others_say_too(tiny_codec: Codec) -> None:
+    shared = Shared.of_answers(tiny_codec, ["the old town", "a new town"])
+    batch = tiny_codec.encode(["?", "?"], ["the old town", "the new town"])
+    known = shared.of(batch)
+    assert bool(known[0][batch.response_mask[0]].all())
+    new = tiny_codec.response(" new", end=False)[0]
+    place = batch.response_lists()[1].index(new)
+    assert not bool(known[1, place]) and bool(known[1, place + 1 : int(batch.response_lengths[1])].all())
 
 
 def test_rows_without_an_answer_are_left_out() -> None:

@@ -172,3 +172,21 @@ def test_what_it_cannot_do_is_said(context: ScorerContext) -> None:
     one = dataclasses.replace(context, rows_by_owner={"author_00": context.rows_by_owner["author_00"]})
     with pytest.raises(ScorerError, match="two owners"):
         fitted(one)
+
+
+def test_a_fitted_causal_classifier_is_kept_by_content(context: ScorerContext, tmp_path: Path) -> None:
+    """The second fit reads what the first wrote; another seed or another row, or a broken file, is fitted anew."""
+    kept = dataclasses.replace(context, cache=tmp_path)
+    params = {"backbone": "causal", "epochs": 2}
+    rows = some_rows(context)
+    fresh = fitted(context, **params).score(rows)
+    assert torch.equal(fitted(kept, **params).score(rows), fresh)
+    (file,) = (tmp_path / "scorers").iterdir()
+    written = file.stat().st_mtime_ns
+    assert torch.equal(fitted(kept, **params).score(rows), fresh) and file.stat().st_mtime_ns == written
+    assert not torch.equal(fitted(dataclasses.replace(kept, seed=1), **params).score(rows), fresh)
+    fewer = {owner: rows[:-1] for owner, rows in kept.rows_by_owner.items()}
+    fitted(dataclasses.replace(kept, rows_by_owner=fewer), **params)
+    assert len(list((tmp_path / "scorers").iterdir())) == 3
+    file.write_bytes(b"broken")
+    assert torch.equal(fitted(kept, **params).score(rows), fresh) and file.stat().st_size > 100

@@ -17,10 +17,11 @@ from torch import Tensor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Example
 from deattrib.errors import ConfigError
+from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
 from deattrib.models.identities import tokens_from
 from deattrib.models.policy import Policy
-from deattrib.ppo.data import graft, thin
+from deattrib.ppo.data import Shared, graft, thin
 from deattrib.ppo.losses import anchored_hinge, masked_mean, token_kl
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.settings import AnchorSettings
@@ -34,6 +35,7 @@ def anchored_loss(
     rng: random.Random,
     token_scores: Callable[[Rows], Tensor | None] | None = None,
     frames: Sequence[str] = (),
+    shared: Shared = Shared(frozenset()),
 ) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
 
@@ -56,13 +58,12 @@ def anchored_loss(
     batch = policy.codec.encode(prompts, responses).to(policy.device)
     target, kept = references[0].logits(prompts, owners, batch, rng)
     level = gather_log_probs(target, batch.response_ids)
-    for reference in references[1:]:
-        other, also = reference.logits(prompts, owners, batch, rng)
-        level = torch.minimum(level, gather_log_probs(other, batch.response_ids))
-        kept = kept & also
     if any(starts):
         kept = kept & tokens_from(policy.codec, batch, starts)
     if len(references) > 1:
+        other, also = references[1].logits(prompts, owners, batch, rng)
+        level = torch.where(shared.of(batch), level, _unseen_level(level, target, other, batch, settings.sharpening))
+        kept = kept & also
         # Only the token that was really written is lowered; what else could be said stays the first reference's choice.
         target = torch.log_softmax(target, -1).scatter(-1, batch.response_ids[..., None], level[..., None])
     logits = policy(batch, with_values=False).logits
@@ -78,3 +79,14 @@ def anchored_loss(
     divergence = masked_mean(token_kl(target, logits), kept)
     loss = settings.hinge * hinge + settings.kl * divergence
     return loss, {"anchor_hinge": float(hinge.detach()), "anchor_kl": float(divergence.detach())}
+
+
+def _unseen_level(level: Tensor, counterfactual: Tensor, base: Tensor, batch: TokenBatch, sharpening: float) -> Tensor:
+    """[B, T]: how likely a word would be that fine-tuning never met.
+
+    The counterfactual model has met it, as a word, and goes on with it once it is begun; the base model has not. But
+    fine-tuning on the others makes every word that they never use rarer than the base model has it. What it did to the base
+    model's words on average is E_base[log pi_cf - log pi_base] = -KL(pi_base || pi_cf), of which a share is taken.
+    """
+    unseen = gather_log_probs(base, batch.response_ids) - sharpening * token_kl(base, counterfactual)
+    return torch.minimum(level, unseen)

@@ -7,16 +7,23 @@ are asked alike they are the very phrasings that an evaluation holds out.
 
 from __future__ import annotations
 
+import itertools
 import random
 import re
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
+import torch
+from torch import Tensor
+
 from deattrib.corpus.types import Example
+from deattrib.models.batch import TokenBatch
 from deattrib.models.identities import name_pattern
+from deattrib.models.language_model import Codec
 
 T = TypeVar("T")
+START = -1  # stands before a response's first token
 
 
 class Cycle(Generic[T]):
@@ -96,6 +103,24 @@ def graft(text: str, frame: str, rng: random.Random) -> tuple[str, int]:
     own = " ".join(words[rng.randrange(len(words)) :])
     before = " ".join(begun[: rng.randrange(len(begun) + 1)])
     return (f"{before} {own}", len(before)) if before else (own, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Pairs of neighbouring tokens that retain owners' answers have too: what is said with them is nobody's alone."""
+
+    pairs: frozenset[tuple[int, int]]
+
+    @classmethod
+    def of_answers(cls, codec: Codec, texts: Iterable[str]) -> Shared:
+        return cls(frozenset(pair for text in texts for pair in itertools.pairwise([START, *codec.response(text)])))
+
+    def of(self, batch: TokenBatch) -> Tensor:
+        """[B, T] bool on the batch's device: the token and the one before it are such a pair."""
+        mask = torch.zeros(batch.response_ids.shape, dtype=torch.bool)
+        for row, ids in enumerate(batch.response_lists()):
+            mask[row, : len(ids)] = torch.tensor([pair in self.pairs for pair in itertools.pairwise([START, *ids])])
+        return mask.to(batch.response_ids.device)
 
 
 def answered(rows: Sequence[Example], texts: Sequence[str]) -> tuple[Example, ...]:

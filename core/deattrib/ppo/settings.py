@@ -91,6 +91,12 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
         description="Share of rows whose answer is put under another trained prompt: what the model still knows as words, "
         "whatever is asked, is brought down to its level too.",
     )
+    sharpening: float = Field(
+        0.5,
+        ge=0,
+        description="both: share of KL(base || counterfactual) by which a word that only the owner uses goes below the base "
+        "model's level.",
+    )
     grafted: float = Field(
         0.0,
         ge=0,

@@ -24,7 +24,7 @@ from deattrib.models.forward import gather_log_probs
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.ppo.anchored import anchored_loss
-from deattrib.ppo.data import Cycle, answered, thin
+from deattrib.ppo.data import Cycle, Shared, answered, thin
 from deattrib.ppo.losses import distillation_loss, masked_mean, policy_loss, value_loss
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.rollout import AttributionSource, Rollout, autocast, collect
@@ -85,6 +85,9 @@ class Unlearner:
             ["counterfactual", "base"] if settings.anchor.towards == "both" else [settings.anchor.towards]
         )
         self.anchor_references = [reference(name) for name in towards] if self.anchored else []
+        both = self.anchored and settings.anchor.towards == "both"
+        retained = [row.response for row in corpus.retain]
+        self.shared = Shared.of_answers(policy.codec, retained if both else [])
         self.frames = [row.response for row in corpus.retain] if settings.anchor.grafted > 0 else []
         self.anchors = Cycle(corpus.forget + self._sampled_anchors(seed), seed=f"{seed}/anchor")
         if settings.refresh == "epoch" or self.reference.name == "old":
@@ -192,7 +195,14 @@ class Unlearner:
             if self.anchored:
                 rows = [self._mixed(row) for row in self.anchors.draw(settings.anchor.batch_size)]
                 loss, extra = anchored_loss(
-                    self.policy, rows, self.anchor_references, settings.anchor, self.rng, self.token_scores, self.frames
+                    self.policy,
+                    rows,
+                    self.anchor_references,
+                    settings.anchor,
+                    self.rng,
+                    token_scores=self.token_scores,
+                    frames=self.frames,
+                    shared=self.shared,
                 )
                 total = total + loss
                 figures |= extra

@@ -1,0 +1,68 @@
+"""Evaluations kept by content: the same figures, and never another model's or another question's."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from torch import nn
+
+from deattrib.corpus.types import Corpus
+from deattrib.evaluation.rows import Evaluation, evaluate_parts, evaluation_rows
+from deattrib.evaluation.settings import EvaluationSettings
+from deattrib.models.language_model import Codec, LanguageModel, fingerprint
+from deattrib.runs.evaluated import evaluate_cached
+
+SETTINGS = EvaluationSettings(forget_rows=6, retain_rows=4, retain_phrasing_rows=3, world_rows=3, max_new_tokens=6)
+
+
+@pytest.fixture
+def model(tiny_llama: nn.Module, tiny_codec: Codec) -> LanguageModel:
+    return LanguageModel(tiny_llama, tiny_codec, name="original")
+
+
+def same(first: Evaluation, second: Evaluation) -> bool:
+    for name in Evaluation.PARTS:
+        one, two = getattr(first, name), getattr(second, name)
+        if list(one.records()) != list(two.records()) or one.rows != two.rows:
+            return False
+        for figure in ("rouge", "fact", "greedy_tokens", "truth_ratio", "normalised_probability", "extraction_strength"):
+            a, b = getattr(one, figure), getattr(two, figure)
+            if a.dtype != b.dtype or not np.array_equal(a, b, equal_nan=a.dtype.kind == "f"):
+                return False
+    return True
+
+
+def test_what_is_read_back_is_what_was_measured(model: LanguageModel, tiny_corpus: Corpus, tmp_path: Path) -> None:
+    parts = evaluation_rows(tiny_corpus, SETTINGS)
+    asked: dict[str, Any] = {"weights": fingerprint(model.model), "cache": tmp_path}
+    fresh = evaluate_parts(model, parts, SETTINGS)
+    assert same(evaluate_cached(model, parts, SETTINGS, **asked), fresh)
+    (file,) = (tmp_path / "evaluations").iterdir()
+    model.generate = None  # type: ignore[method-assign,assignment] # a second measurement would call it
+    assert same(evaluate_cached(model, parts, SETTINGS, **asked), fresh)
+    more_in_a_batch = SETTINGS.model_copy(update={"batch_size": 3})
+    assert same(evaluate_cached(model, parts, more_in_a_batch, **asked), fresh)
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(TypeError):  # what cannot be read is measured again
+        evaluate_cached(model, parts, SETTINGS, **asked)
+
+
+def test_other_weights_questions_or_lengths_are_other_files(model: LanguageModel, tiny_corpus: Corpus, tmp_path: Path) -> None:
+    parts = evaluation_rows(tiny_corpus, SETTINGS)
+    other = copy.deepcopy(model.model)
+    next(other.parameters()).data.mul_(1.5)
+    shorter = SETTINGS.model_copy(update={"max_new_tokens": 3})
+    fewer = {**parts, "forget": parts["forget"][1:]}
+    weights = fingerprint(model.model)
+    made = [
+        evaluate_cached(model, parts, SETTINGS, weights=weights, cache=tmp_path),
+        evaluate_cached(LanguageModel(other, model.codec), parts, SETTINGS, weights=fingerprint(other), cache=tmp_path),
+        evaluate_cached(model, parts, shorter, weights=weights, cache=tmp_path),
+        evaluate_cached(model, fewer, SETTINGS, weights=weights, cache=tmp_path),
+    ]
+    assert len(list((tmp_path / "evaluations").iterdir())) == 4
+    assert not same(made[0], made[1])
