@@ -75,6 +75,17 @@ def test_pairs_that_others_say_too(tiny_codec: Codec) -> None:
     assert not bool(known[1, place]) and bool(known[1, place + 1 : int(batch.response_lengths[1])].all())
 
 
+def test_whose_name_it_is_makes_no_difference(tiny_codec: Codec) -> None:
+    names = ("Ada Lark", "Bo Finch")
+    shared = Shared.of_answers(tiny_codec, ["the town of Ada Lark is old"], names)
+    batch = tiny_codec.encode(["?", "?"], ["the town of Bo Finch is old", "the town of Bo Finch was old"])
+    known = shared.of(batch)
+    assert bool(known[0][batch.response_mask[0]].all())
+    was = tiny_codec.response(" was", end=False)
+    place = batch.response_lists()[1].index(was[0])
+    assert bool(known[1, :place].all()) and not bool(known[1, place])
+
+
 def test_rows_without_an_answer_are_left_out() -> None:
     rows = [Example("a", "Who?", ""), Example("a", "Why?", "")]
     assert answered(rows, ["Me.", ""]) == (Example("a", "Who?", "Me."),)

@@ -35,15 +35,17 @@ def anchored_loss(
     rng: random.Random,
     token_scores: Callable[[Rows], Tensor | None] | None = None,
     frames: Sequence[str] = (),
-    shared: Shared = Shared(frozenset()),
+    shared: Shared | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
 
     Args:
-        references: one or two; the first says where the mass goes, the smallest of all says how likely the written
-            token may stay.
+        references: one, or the counterfactual one and the base model (`towards: both`). The first says where the mass
+            goes, and how likely a written token may stay that is shared with others; with two, words of the owner alone go
+            to the level of `_unseen_level`.
         frames: answers of others whose beginnings a forget answer's end is put behind; what is not the forget answer's is
             left out of both parts.
+        shared: what retain owners say too; None: nothing is.
         token_scores: rows -> [B, T] scores at least 0 that weight the hinge; they are scaled to mean 1 over the batch.
     """
     prompts = [example.prompt for example in examples]
@@ -62,7 +64,8 @@ def anchored_loss(
         kept = kept & tokens_from(policy.codec, batch, starts)
     if len(references) > 1:
         other, also = references[1].logits(prompts, owners, batch, rng)
-        level = torch.where(shared.of(batch), level, _unseen_level(level, target, other, batch, settings.sharpening))
+        unseen = _unseen_level(level, target, other, batch, settings.sharpening)
+        level = torch.where(shared.of(batch), level, unseen) if shared is not None else unseen
         kept = kept & also
         # Only the token that was really written is lowered; what else could be said stays the first reference's choice.
         target = torch.log_softmax(target, -1).scatter(-1, batch.response_ids[..., None], level[..., None])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Generic, TypeVar
 
@@ -19,11 +19,11 @@ from torch import Tensor
 
 from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
-from deattrib.models.identities import name_pattern
+from deattrib.models.identities import name_pattern, name_token_mask
 from deattrib.models.language_model import Codec
 
 T = TypeVar("T")
-START = -1  # stands before a response's first token
+START, NAME = -1, -2  # stand before a response's first token, and for a token of anybody's name
 
 
 class Cycle(Generic[T]):
@@ -107,20 +107,33 @@ def graft(text: str, frame: str, rng: random.Random) -> tuple[str, int]:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """Pairs of neighbouring tokens that retain owners' answers have too: what is said with them is nobody's alone."""
+    """Pairs of neighbouring tokens that retain owners' answers have too: what is said with them is nobody's alone.
 
+    A name counts as one and the same token whoever it names, and is always shared.
+    """
+
+    codec: Codec
+    names: tuple[str, ...]
     pairs: frozenset[tuple[int, int]]
 
     @classmethod
-    def of_answers(cls, codec: Codec, texts: Iterable[str]) -> Shared:
-        return cls(frozenset(pair for text in texts for pair in itertools.pairwise([START, *codec.response(text)])))
+    def of_answers(cls, codec: Codec, texts: Sequence[str], names: tuple[str, ...] = ()) -> Shared:
+        shared = cls(codec, names, frozenset())
+        rows = shared._anonymous(codec.encode([""] * len(texts), texts)) if texts else []
+        return cls(codec, names, frozenset(pair for ids in rows for pair in itertools.pairwise([START, *ids])))
 
     def of(self, batch: TokenBatch) -> Tensor:
-        """[B, T] bool on the batch's device: the token and the one before it are such a pair."""
+        """[B, T] bool on the batch's device: the token and the one before it are such a pair, or it is part of a name."""
         mask = torch.zeros(batch.response_ids.shape, dtype=torch.bool)
-        for row, ids in enumerate(batch.response_lists()):
-            mask[row, : len(ids)] = torch.tensor([pair in self.pairs for pair in itertools.pairwise([START, *ids])])
+        for row, ids in enumerate(self._anonymous(batch.to("cpu"))):
+            known = [pair[1] == NAME or pair in self.pairs for pair in itertools.pairwise([START, *ids])]
+            mask[row, : len(ids)] = torch.tensor(known)
         return mask.to(batch.response_ids.device)
+
+    def _anonymous(self, batch: TokenBatch) -> list[list[int]]:
+        inside = name_token_mask(self.codec, batch, self.names)
+        ids = batch.response_ids.masked_fill(inside, NAME)
+        return [row[:length] for row, length in zip(ids.tolist(), batch.response_lengths.tolist(), strict=True)]
 
 
 def answered(rows: Sequence[Example], texts: Sequence[str]) -> tuple[Example, ...]:

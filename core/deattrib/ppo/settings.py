@@ -66,14 +66,14 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
     """
 
     hinge: float = Field(5.0, ge=0, description="Weight of the hinge; 0 leaves the term out when `kl` is 0 too.")
-    kl: float = Field(1.0, ge=0, description="Weight of the KL from the counterfactual distribution.")
+    kl: float = Field(1.5, ge=0, description="Weight of the KL from the counterfactual distribution.")
     towards: Literal["counterfactual", "base", "both"] = Field(
         "both",
-        description="Where level and mass come from. both: the level is the smaller of the two, the mass goes where the "
-        "counterfactual puts it: the counterfactual still completes an owner's value once it has begun, the base model speaks "
-        "in other ways.",
+        description="Where level and mass come from. both: the mass goes where the counterfactual puts it; what retain owners "
+        "say too keeps its counterfactual level, what only this owner says goes to the base model's, less `sharpening`: the "
+        "counterfactual still completes an owner's value once it has begun, the base model speaks in other ways.",
     )
-    batch_size: int = Field(24, gt=0, description="Forget rows per update.")
+    batch_size: int = Field(32, gt=0, description="Forget rows per update.")
     dropped_words: float = Field(
         0.8,
         ge=0,
@@ -82,10 +82,10 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
         "trained sentence.",
     )
     dropped_prompt_words: float = Field(
-        0.0, ge=0, lt=1, description="In every other row under its own prompt, the share of prompt words left out; names stay."
+        0.5, ge=0, lt=1, description="In every other row under its own prompt, the share of prompt words left out; names stay."
     )
     mixed_prompts: float = Field(
-        0.7,
+        0.5,
         ge=0,
         le=1,
         description="Share of rows whose answer is put under another trained prompt: what the model still knows as words, "
@@ -98,7 +98,7 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
         "model's level.",
     )
     grafted: float = Field(
-        0.0,
+        0.5,
         ge=0,
         le=1,
         description="Share of rows whose end is put behind the beginning of a retain owner's answer: the same words in "
@@ -113,7 +113,7 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
 class PPOSettings(BaseModel, extra="forbid", frozen=True):
     """The loop (paper, Algorithm 1)."""
 
-    steps: int = Field(60, ge=1, description="Rollout batches, unless `data_epochs` is given.")
+    steps: int = Field(45, ge=1, description="Rollout batches, unless `data_epochs` is given.")
     data_epochs: int | None = Field(None, ge=1, description="Passes over the forget rows (paper: 1); overrides `steps`.")
     batch_size: int = Field(16, ge=1, description="Responses per rollout batch (paper: 32).")
     minibatch_size: int = Field(16, ge=1, description="Responses per update.")

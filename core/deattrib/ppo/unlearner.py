@@ -21,6 +21,7 @@ from torch import Tensor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus, Example
 from deattrib.models.forward import gather_log_probs
+from deattrib.models.identities import all_names
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.ppo.anchored import anchored_loss
@@ -87,7 +88,7 @@ class Unlearner:
         self.anchor_references = [reference(name) for name in towards] if self.anchored else []
         both = self.anchored and settings.anchor.towards == "both"
         retained = [row.response for row in corpus.retain]
-        self.shared = Shared.of_answers(policy.codec, retained if both else [])
+        self.shared = Shared.of_answers(policy.codec, retained if both else [], all_names(corpus.identities.values()))
         self.frames = [row.response for row in corpus.retain] if settings.anchor.grafted > 0 else []
         self.anchors = Cycle(corpus.forget + self._sampled_anchors(seed), seed=f"{seed}/anchor")
         if settings.refresh == "epoch" or self.reference.name == "old":
