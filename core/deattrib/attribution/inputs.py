@@ -39,10 +39,10 @@ def as_corpus(given: CorpusLike, forget: int | str | Sequence[str] | None = None
         if isinstance(forget, int):
             return given.forgetting(given.owners[-forget:] if forget > 0 else ())
         return given if forget is None else given.forgetting([forget] if isinstance(forget, str) else forget)
-    if isinstance(given, str | Path):
+    if isinstance(given, (str, Path)):
         return read_jsonl(given, forget=forget)
     if isinstance(given, Sequence) and all(isinstance(item, Mapping) for item in given):
-        return corpus_of_records(given, forget=forget)
+        return corpus_of_records([*given], forget=forget)
     raise ConfigError(
         f"The corpus is a {type(given).__name__}: expected a Corpus, the path of a JSONL file, or a list of dicts with owner, "
         "prompt and response."
@@ -55,7 +55,8 @@ def as_language_model(model: ModelLike, tokenizer: Any = None, *, name: str = "m
         return model
     if not isinstance(model, nn.Module):
         raise ConfigError(
-            f"The model is a {type(model).__name__}: expected a LanguageModel, or a causal LM of transformers and its tokenizer."
+            f"The model is a {type(model).__name__}: expected a LanguageModel, or a causal LM of transformers with its "
+            "tokenizer (load_language_model and transformers read folders)."
         )
     if tokenizer is None:
         raise ConfigError(f"A {type(model).__name__} needs its tokenizer too: fit(corpus, model, tokenizer).")
