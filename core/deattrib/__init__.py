@@ -31,9 +31,12 @@ if TYPE_CHECKING:
     from deattrib.models.language_model import Codec, LanguageModel
     from deattrib.models.loading import load_language_model
     from deattrib.models.policy import Policy
+    from deattrib.models.settings import ModelSettings
     from deattrib.ppo.unlearner import Step, Unlearner
     from deattrib.runs.config import RunConfig, build_config
     from deattrib.runs.memory import Unlearned, unlearn
+    from deattrib.runs.pipeline import RunResult, run
+    from deattrib.runs.prepare import Models, prepare_models
 
     __version__: str
 
@@ -52,6 +55,8 @@ _EXPORTS = {
     "GuardedScorer": "deattrib.attribution.guard",
     "LanguageModel": "deattrib.models.language_model",
     "ModelError": "deattrib.errors",
+    "ModelSettings": "deattrib.models.settings",
+    "Models": "deattrib.runs.prepare",
     "PluginError": "deattrib.errors",
     "PluginRegistry": "deattrib.attribution.plugins",
     "Policy": "deattrib.models.policy",
@@ -59,6 +64,7 @@ _EXPORTS = {
     "Rows": "deattrib.attribution.scorer",
     "RunConfig": "deattrib.runs.config",
     "RunError": "deattrib.errors",
+    "RunResult": "deattrib.runs.pipeline",
     "Scorer": "deattrib.attribution.scorer",
     "ScorerContext": "deattrib.attribution.scorer",
     "ScorerError": "deattrib.errors",
@@ -71,7 +77,9 @@ _EXPORTS = {
     "load_corpus": "deattrib.corpus.settings",
     "load_language_model": "deattrib.models.loading",
     "make_scorer": "deattrib.attribution.plugins",
+    "prepare_models": "deattrib.runs.prepare",
     "response_logits": "deattrib.models.forward",
+    "run": "deattrib.runs.pipeline",
     "unlearn": "deattrib.runs.memory",
 }
 
@@ -89,6 +97,8 @@ __all__ = [
     "GuardedScorer",
     "LanguageModel",
     "ModelError",
+    "ModelSettings",
+    "Models",
     "PluginError",
     "PluginRegistry",
     "Policy",
@@ -96,6 +106,7 @@ __all__ = [
     "Rows",
     "RunConfig",
     "RunError",
+    "RunResult",
     "Scorer",
     "ScorerContext",
     "ScorerError",
@@ -109,7 +120,9 @@ __all__ = [
     "load_corpus",
     "load_language_model",
     "make_scorer",
+    "prepare_models",
     "response_logits",
+    "run",
     "unlearn",
 ]
 

@@ -222,7 +222,9 @@ class Attributor:
         owners = self.context.forget_owners if self.context else ()
         return torch.stack([self._mixed(rows.about([owner] * len(rows)), ends) for owner in owners]).amax(0)
 
-    def attributions(self, rows: RowsLike, owners: Sequence[str] | None = None) -> Tensor:
+    def attributions(
+        self, rows: RowsLike, owners: Sequence[str] | None = None, *, scores: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
         """Attribution to several owners: [B, owners] in [0, 1], whoever the rows belong to.
 
         The scale is the one measured on the forget owners.
@@ -230,10 +232,11 @@ class Attributor:
         Args:
             rows: B responses; their own owners may be missing.
             owners: columns of the result; None: all owners of the corpus, in its order.
+            scores: what `scores` gave for the same rows and owners, where it has been asked already.
         """
         rows = as_rows(rows, *self._fitted("attributions"))
         lengths = rows.batch.response_lengths.cpu()[:, None]
-        raw = self.scores(rows, owners)
+        raw = self.scores(rows, owners) if scores is None else scores
         total = torch.zeros(next(iter(raw.values())).shape)
         for part, values in zip(self._parts, raw.values(), strict=True):
             total = total + part.weight * part.calibrated(values, lengths.expand_as(values))

@@ -49,13 +49,19 @@ def cache_folder() -> Path:
     return Path(explicit) if explicit else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deattrib"
 
 
-def prepare_models(corpus: Corpus, settings: ModelSettings, *, seed: int, cache: Path, say: Say) -> Models:
+def prepare_models(
+    corpus: Corpus, settings: ModelSettings, *, seed: int = 0, cache: Path | None = None, say: Say = lambda text: None
+) -> Models:
     """Load or make what the run needs.
+
+    Args:
+        cache: where made models are kept; None: `cache_folder()`.
+        say: is told what is being made.
 
     Raises:
         ModelError: a path cannot be loaded, or nothing is given to make the original from.
     """
-    maker = _Maker(corpus, settings, seed, cache, say)
+    maker = _Maker(corpus, settings, seed, cache or cache_folder(), say)
     base = maker.base()
     original = maker.original(base)
     codec = maker.codec
