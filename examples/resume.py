@@ -2,7 +2,7 @@
 
     python examples/resume.py [--tiny]
 
-From a shell it is `deattrib run --resume FOLDER`. Here a child process plays the run, and gets SIGKILL: no warning, no cleaning up.
+From a shell it is `deattrib run --resume FOLDER`. Here a child process plays the run, and gets SIGKILL: no warning, no tidying.
 """
 
 from __future__ import annotations
