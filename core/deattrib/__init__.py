@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deattrib.attribution.hookspecs import AttributionReward, hookimpl
     from deattrib.attribution.plugins import PluginRegistry, make_scorer
     from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
+    from deattrib.attribution.settings import CalibrationSettings
     from deattrib.corpus.settings import CorpusSettings, load_corpus
     from deattrib.corpus.types import Corpus, Example
     from deattrib.errors import (
@@ -45,6 +46,7 @@ _EXPORTS = {
     "AttributionReward": "deattrib.attribution.hookspecs",
     "Attributor": "deattrib.attribution.attributor",
     "CalibrationError": "deattrib.errors",
+    "CalibrationSettings": "deattrib.attribution.settings",
     "Codec": "deattrib.models.language_model",
     "ConfigError": "deattrib.errors",
     "Corpus": "deattrib.corpus.types",
@@ -87,6 +89,7 @@ __all__ = [
     "AttributionReward",
     "Attributor",
     "CalibrationError",
+    "CalibrationSettings",
     "Codec",
     "ConfigError",
     "Corpus",

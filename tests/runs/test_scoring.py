@@ -264,6 +264,21 @@ def test_the_command(folder: Path, command: Callable[..., subprocess.CompletedPr
     assert "3 rows: rows.scores.csv" in spoken.stdout and "mean attribution" in spoken.stdout
 
 
+def test_the_page_names_only_options_that_exist() -> None:
+    import re
+
+    from typer.main import get_command
+
+    from deattrib.cli.main import app
+
+    page = (Path(__file__).parents[2] / "docs/standalone.md").read_text()
+    section = page.split("## From the command line")[1].split("\n## ")[0]
+    command = get_command(app).commands["score"]  # type: ignore[attr-defined]
+    known = {option for parameter in command.params for option in parameter.opts}
+    named = set(re.findall(r"--[a-z]+", section))
+    assert {"--scorer", "--corpus", "--overwrite"} <= named <= known
+
+
 def test_a_bad_row_loads_no_torch(folder: Path) -> None:
     (folder / "bad.jsonl").write_text('{"prompt": "Q?"}')
     code = (
