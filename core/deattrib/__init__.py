@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from deattrib.attribution.hookspecs import AttributionReward, hookimpl
     from deattrib.attribution.plugins import PluginRegistry, make_scorer
     from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
+    from deattrib.attribution.settings import CalibrationSettings
     from deattrib.corpus.settings import CorpusSettings, load_corpus
     from deattrib.corpus.types import Corpus, Example
     from deattrib.errors import (
@@ -31,9 +32,12 @@ if TYPE_CHECKING:
     from deattrib.models.language_model import Codec, LanguageModel, fingerprint
     from deattrib.models.loading import load_language_model
     from deattrib.models.policy import Policy
+    from deattrib.models.settings import ModelSettings
     from deattrib.ppo.unlearner import Step, Unlearner
     from deattrib.runs.config import RunConfig, build_config
     from deattrib.runs.memory import Unlearned, unlearn
+    from deattrib.runs.pipeline import RunResult, run
+    from deattrib.runs.prepare import Models, prepare_models
 
     __version__: str
 
@@ -42,6 +46,7 @@ _EXPORTS = {
     "AttributionReward": "deattrib.attribution.hookspecs",
     "Attributor": "deattrib.attribution.attributor",
     "CalibrationError": "deattrib.errors",
+    "CalibrationSettings": "deattrib.attribution.settings",
     "Codec": "deattrib.models.language_model",
     "ConfigError": "deattrib.errors",
     "Corpus": "deattrib.corpus.types",
@@ -52,6 +57,8 @@ _EXPORTS = {
     "GuardedScorer": "deattrib.attribution.guard",
     "LanguageModel": "deattrib.models.language_model",
     "ModelError": "deattrib.errors",
+    "ModelSettings": "deattrib.models.settings",
+    "Models": "deattrib.runs.prepare",
     "PluginError": "deattrib.errors",
     "PluginRegistry": "deattrib.attribution.plugins",
     "Policy": "deattrib.models.policy",
@@ -59,6 +66,7 @@ _EXPORTS = {
     "Rows": "deattrib.attribution.scorer",
     "RunConfig": "deattrib.runs.config",
     "RunError": "deattrib.errors",
+    "RunResult": "deattrib.runs.pipeline",
     "Scorer": "deattrib.attribution.scorer",
     "ScorerContext": "deattrib.attribution.scorer",
     "ScorerError": "deattrib.errors",
@@ -72,7 +80,9 @@ _EXPORTS = {
     "load_corpus": "deattrib.corpus.settings",
     "load_language_model": "deattrib.models.loading",
     "make_scorer": "deattrib.attribution.plugins",
+    "prepare_models": "deattrib.runs.prepare",
     "response_logits": "deattrib.models.forward",
+    "run": "deattrib.runs.pipeline",
     "unlearn": "deattrib.runs.memory",
 }
 
@@ -80,6 +90,7 @@ __all__ = [
     "AttributionReward",
     "Attributor",
     "CalibrationError",
+    "CalibrationSettings",
     "Codec",
     "ConfigError",
     "Corpus",
@@ -90,6 +101,8 @@ __all__ = [
     "GuardedScorer",
     "LanguageModel",
     "ModelError",
+    "ModelSettings",
+    "Models",
     "PluginError",
     "PluginRegistry",
     "Policy",
@@ -97,6 +110,7 @@ __all__ = [
     "Rows",
     "RunConfig",
     "RunError",
+    "RunResult",
     "Scorer",
     "ScorerContext",
     "ScorerError",
@@ -111,7 +125,9 @@ __all__ = [
     "load_corpus",
     "load_language_model",
     "make_scorer",
+    "prepare_models",
     "response_logits",
+    "run",
     "unlearn",
 ]
 

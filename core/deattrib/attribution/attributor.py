@@ -3,6 +3,9 @@
 The same object is the reward of a run, a row of a report, and a tool of its own:
 
     Attributor("classifier").fit(corpus, model).attribution(rows)
+
+Standing alone it takes what is at hand: a `Corpus`, a JSONL file or dicts; a `LanguageModel`, or a model of transformers
+with its tokenizer; `Rows`, or tuples of prompt, response and owner (see `deattrib.attribution.inputs`).
 """
 
 from __future__ import annotations
@@ -18,13 +21,13 @@ from torch import Tensor
 from deattrib.attribution.calibration import Calibration, fit_calibration
 from deattrib.attribution.context import make_context
 from deattrib.attribution.guard import GuardedScorer
+from deattrib.attribution.inputs import CorpusLike, ModelLike, RowsLike, as_corpus, as_language_model, as_rows
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
 from deattrib.attribution.settings import CalibrationSettings
 from deattrib.attribution.witnesses import Witnesses, gather_witnesses
-from deattrib.corpus.types import Corpus
-from deattrib.errors import CalibrationError, ConfigError
-from deattrib.models.language_model import LanguageModel
+from deattrib.errors import CalibrationError, ConfigError, did_you_mean
+from deattrib.models.language_model import Codec
 
 ScorerSpec = str | Mapping[str, Any] | type[Scorer] | Scorer
 
@@ -40,6 +43,10 @@ class Part:
     def attribution(self, rows: Rows, ends: Tensor | None) -> Tensor:
         lengths = rows.batch.response_lengths if ends is None else ends
         raw = self.guard.score(rows) if ends is None else self.guard.score_prefixes(rows, ends)
+        return self.calibrated(raw, lengths)
+
+    def calibrated(self, raw: Tensor, lengths: Tensor) -> Tensor:
+        """Raw scores of responses of these lengths (tokens) as attribution; both of one shape."""
         if self.calibration is not None:
             return self.calibration(raw, lengths)
         if bool(((raw < 0) | (raw > 1)).any()):
@@ -128,10 +135,12 @@ class Attributor:
     # -- getting ready ------------------------------------------------------------------------------------------------
     def fit(
         self,
-        corpus: Corpus,
-        model: LanguageModel | None = None,
+        corpus: CorpusLike,
+        model: ModelLike | None = None,
+        tokenizer: Any = None,
         *,
-        base: LanguageModel | None = None,
+        forget: int | str | Sequence[str] | None = None,
+        base: ModelLike | None = None,
         seed: int = 0,
         cache: Path | None = None,
         context: ScorerContext | None = None,
@@ -142,8 +151,11 @@ class Attributor:
         """Fit and calibrate every scorer on the original model.
 
         Args:
-            corpus: whose owners responses are attributed to.
-            model: the original model.
+            corpus: whose owners responses are attributed to: a `Corpus`, a JSONL file, or dicts with its columns.
+            model: the original model: a `LanguageModel`, or a model of transformers, which is copied.
+            tokenizer: of a model of transformers (a `Codec` too, where a prompt template is needed).
+            forget: who is to be forgotten; None: as the corpus says, see `as_corpus`. The scale is measured on the prompts
+                of these owners.
             base: the model before it was trained on the owners, for scorers that compare with it.
             context: instead of `model` and `base`, a context made elsewhere.
             proxy_context: what scorers of fidelity "proxy" or "control" are fitted on instead (half of the rows, when a
@@ -154,7 +166,9 @@ class Attributor:
         if context is None:
             if model is None:
                 raise ConfigError("Attributor.fit needs the original model.")
-            context = make_context(corpus, model, base=base, seed=seed, cache=cache)
+            original = as_language_model(model, tokenizer, name="original")
+            below = None if base is None else as_language_model(base, original.codec, name="base")
+            context = make_context(as_corpus(corpus, forget), original, base=below, seed=seed, cache=cache)
         self.context = context
         total = sum(weight for _, weight in self._made)
         self._parts = []
@@ -190,22 +204,61 @@ class Attributor:
             part.guard.watch = module
 
     # -- attribution --------------------------------------------------------------------------------------------------
-    def attribution(self, rows: Rows, ends: Tensor | None = None) -> Tensor:
+    def attribution(self, rows: RowsLike, ends: Tensor | None = None) -> Tensor:
         """Attribution in [0, 1] on the CPU, float32.
 
         Args:
-            rows: B responses.
+            rows: B responses: `Rows`, or a list of (prompt, response, owner).
             ends: [B, k] token counts of the prefixes to attribute; None: the whole responses.
 
         Returns:
             [B], or [B, k].
         """
-        if self.context is None:
-            raise ConfigError("Attributor.attribution before Attributor.fit.")
+        rows = as_rows(rows, *self._fitted("attribution"))
         if self.target == "own":
+            if "" in rows.owners:
+                raise ConfigError(f"Row {rows.owners.index('')} has no owner to attribute to; attributions() needs none.")
             return self._mixed(rows, ends)
-        owners = self.context.forget_owners
+        owners = self.context.forget_owners if self.context else ()
         return torch.stack([self._mixed(rows.about([owner] * len(rows)), ends) for owner in owners]).amax(0)
+
+    def attributions(
+        self, rows: RowsLike, owners: Sequence[str] | None = None, *, scores: Mapping[str, Tensor] | None = None
+    ) -> Tensor:
+        """Attribution to several owners: [B, owners] in [0, 1], whoever the rows belong to.
+
+        The scale is the one measured on the forget owners.
+
+        Args:
+            rows: B responses; their own owners may be missing.
+            owners: columns of the result; None: all owners of the corpus, in its order.
+            scores: what `scores` gave for the same rows and owners, where it has been asked already.
+        """
+        rows = as_rows(rows, *self._fitted("attributions"))
+        lengths = rows.batch.response_lengths.cpu()[:, None]
+        raw = self.scores(rows, owners) if scores is None else scores
+        total = torch.zeros(next(iter(raw.values())).shape)
+        for part, values in zip(self._parts, raw.values(), strict=True):
+            total = total + part.weight * part.calibrated(values, lengths.expand_as(values))
+        return total
+
+    def scores(self, rows: RowsLike, owners: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """What the scorers say before calibration, each on its own scale: name -> [B, owners], as `attributions`."""
+        codec, known = self._fitted("scores")
+        rows = as_rows(rows, codec, known)
+        wrong = [owner for owner in owners or () if owner not in known]
+        if wrong:
+            raise ConfigError(f"Owner {wrong[0]!r} is not in the corpus.{did_you_mean(wrong[0], known)}")
+        columns = tuple(known if owners is None else owners)
+        names = [part.guard.name for part in self._parts]
+        keys = [name if names.count(name) == 1 else f"{name}#{index + 1}" for index, name in enumerate(names)]
+        return {key: part.guard.score_owners(rows, columns) for key, part in zip(keys, self._parts, strict=True)}
+
+    def _fitted(self, what: str) -> tuple[Codec, tuple[str, ...]]:
+        """Codec and owners that it was fitted with."""
+        if self.context is None:
+            raise ConfigError(f"Attributor.{what} before Attributor.fit.")
+        return self.context.codec, self.context.owners
 
     def _mixed(self, rows: Rows, ends: Tensor | None) -> Tensor:
         total = torch.zeros(len(rows) if ends is None else ends.shape)
@@ -215,9 +268,7 @@ class Attributor:
 
     def rows(self, prompts: Sequence[str], responses: Sequence[str], owners: Sequence[str]) -> Rows:
         """Rows for `attribution` from texts. Call after `fit`."""
-        if self.context is None:
-            raise ConfigError("Attributor.rows before Attributor.fit.")
-        return Rows.from_texts(self.context.codec, prompts, responses, owners)
+        return Rows.from_texts(self._fitted("rows")[0], prompts, responses, owners)
 
     def token_scores(self, rows: Rows) -> Tensor | None:
         """[B, T] raw token scores of the first scorer that has them, else None."""

@@ -10,6 +10,7 @@ import typer
 from deattrib.cli.demo import demo
 from deattrib.cli.plugins import plugins
 from deattrib.cli.run import run
+from deattrib.cli.score import score
 from deattrib.errors import DeattribError
 
 app = typer.Typer(
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(run)
 app.command()(plugins)
+app.command()(score)
 
 
 def _version(value: bool) -> None:

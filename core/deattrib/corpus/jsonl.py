@@ -11,9 +11,9 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from deattrib.corpus.files import Problems, Record, optional_text, read_records, required_text, texts
 from deattrib.corpus.types import Corpus, Example
@@ -34,12 +34,12 @@ COLUMNS: Final = (
 SPLITS: Final = ("train", "holdout", "world", "background")
 
 
-def read_jsonl(path: str | Path, *, forget: int | Sequence[str], name: str | None = None) -> Corpus:
+def read_jsonl(path: str | Path, *, forget: int | str | Sequence[str] | None, name: str | None = None) -> Corpus:
     """Read a corpus from a file of JSON lines (or one JSON array of the same objects).
 
     Args:
         path: the file, UTF-8 with or without byte order mark, any line ends.
-        forget: the owners to forget, or how many: the last ones in order of first appearance.
+        forget: the owners to forget, or how many: the last ones in order of first appearance; None: half of them.
         name: the name of the corpus; the file's name if None.
 
     Raises:
@@ -47,16 +47,31 @@ def read_jsonl(path: str | Path, *, forget: int | Sequence[str], name: str | Non
     """
     path = Path(path)
     problems = Problems(str(path))
+    return _read(read_records(path, problems), problems, forget=forget, name=name or path.stem, where=str(path))
+
+
+def corpus_of_records(
+    records: Sequence[Mapping[str, Any]], *, forget: int | str | Sequence[str] | None, name: str = "rows"
+) -> Corpus:
+    """A corpus from dicts in memory, with the columns of a file of JSON lines. Problems are named `rows: record n`."""
+    numbered = [Record(Path(name), number, 1, "", values) for number, values in enumerate(records, start=1)]
+    return _read(numbered, Problems(name), forget=forget, name=name, where=name)
+
+
+def _read(
+    records: Sequence[Record], problems: Problems, *, forget: int | str | Sequence[str] | None, name: str, where: str
+) -> Corpus:
     reader = _Reader(problems)
-    for record in read_records(path, problems):
+    for record in records:
         reader.add(record)
     reader.check()
     problems.finish()
     train = reader.rows["train"]
+    owners = tuple(dict.fromkeys(row.owner for row in train))
     return Corpus(
-        name=name or path.stem,
+        name=name,
         train=tuple(train),
-        forget_owners=choose_forget(forget, tuple(dict.fromkeys(row.owner for row in train)), where=str(path)),
+        forget_owners=choose_forget(max(len(owners) // 2, 1) if forget is None else forget, owners, where=where),
         phrasings=tuple(reader.phrasings),
         world=tuple(reader.rows["world"]),
         background=tuple(reader.rows["background"]),

@@ -59,17 +59,25 @@ def cache_folder() -> Path:
 
 
 def prepare_models(
-    corpus: Corpus, settings: ModelSettings, *, seed: int, cache: Path, say: Say, questions: Questions | None = None
+    corpus: Corpus,
+    settings: ModelSettings,
+    *,
+    seed: int = 0,
+    cache: Path | None = None,
+    say: Say = lambda text: None,
+    questions: Questions | None = None,
 ) -> Models:
     """Load or make what the run needs.
 
     Args:
+        cache: where made models are kept; None: `cache_folder()`.
+        say: is told what is being made.
         questions: what models that are made in processes of their own are asked at once, for the cache of evaluations.
 
     Raises:
         ModelError: a path cannot be loaded, or nothing is given to make the original from.
     """
-    maker = _Maker(corpus, settings, seed, cache, say)
+    maker = _Maker(corpus, settings, seed, cache or cache_folder(), say)
     base = maker.base()
     jobs = maker.jobs(base)
     maker.side_by_side(list(jobs.values()), questions)

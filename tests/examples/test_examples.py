@@ -1,0 +1,64 @@
+"""Every script in examples/ runs as it stands, with --tiny."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+PROMISES = {  # what a reader is told to expect, as it is printed
+    "own_model.py": [
+        r"forgotten: .*\n  before: .+\n  after: ",
+        r"mean attribution of .* answers: 0\.[0-4]",
+        r"saved to own/unlearned",
+    ],
+    "swap_reward.py": [r"original +\d\.\d+", r"reward: classifier +\d", r"reward: membership +\d"],
+    "mix_rewards.py": [r"classifier +weight 0\.50", r"rare-words +weight 0\.25", r"attribution per step: (\d\.\d\d ?){12}"],
+    "ablation.py": [r"original( +\d\.\d{3}){5}", r"random( +\d\.\d{3}){5}", r"none( +\d\.\d{3}){5}", r"oracle( +\d\.\d{3}){5}"],
+    "resume.py": [r"exit code -9", r"the same metrics: True; the same events to the byte: True"],
+    "trl_reward.py": [r"step +0  attribution", r"step +4  attribution"],
+}
+SLOW = ("ablation.py", "resume.py")  # two or three whole runs each
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+def test_every_example_is_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("[!_]*.py")} == set(PROMISES)
+
+
+def test_the_demo_of_the_examples_is_the_demo() -> None:
+    text = (EXAMPLES.parent / "core/deattrib/runs/demo.yaml").read_text()
+    namespace: dict[str, object] = {}
+    exec(compile((EXAMPLES / "_world.py").read_text(), "_world.py", "exec"), namespace)
+    assert namespace["DEMO"] == yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in PROMISES])
+def test_it_runs_and_prints_what_it_is_for(name: str, tmp_path: Path, cache: Path) -> None:
+    env = {**os.environ, "DEATTRIB_CACHE": str(cache), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(EXAMPLES / name), "--tiny"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    for promise in PROMISES[name]:
+        assert re.search(promise, done.stdout), f"{promise!r} is not in:\n{done.stdout}"
+    if name == "swap_reward.py":  # whichever is the reward, both judges see less of the owner than before
+        lines = re.findall(r"^(?:original|reward: \w+) +(\d\.\d+) +(\d\.\d+)$", done.stdout, re.MULTILINE)
+        original, *others = [tuple(map(float, line)) for line in lines]
+        assert len(others) == 2 and all(now < then for row in others for now, then in zip(row, original, strict=True))
+
+
+@pytest.mark.parametrize("name", sorted(PROMISES))
+def test_an_example_is_short_and_says_how_to_start_it(name: str) -> None:
+    text = (EXAMPLES / name).read_text()
+    assert len(text.splitlines()) <= 100
+    assert f"python examples/{name}" in text
