@@ -1,0 +1,303 @@
+"""Every clause of the contract catches a scorer that was made to break it, and a sound one keeps them all."""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from deattrib import Rows, Scorer, ScorerContext, ScorerError
+from deattrib.testing import CHECKS, Bench, ContractFailure, ContractSkip, ScorerContract, World, run_contract
+
+
+class Overlap(Scorer):
+    """Share of a response's words that are in the owner's own answers: keeps the contract."""
+
+    name = "overlap"
+
+    def fit(self, context: ScorerContext) -> None:
+        self.words = {owner: set(" ".join(texts).split()) for owner, texts in context.texts_by_owner.items()}
+
+    def score(self, rows: Rows) -> Any:
+        return [self.share(row.response.split(), self.words[row.owner]) for row in rows]
+
+    def share(self, words: list[str], known: set[str]) -> float:
+        return sum(word in known for word in words) / max(len(words), 1)
+
+
+class Nameless(Overlap):
+    name = "Not A Word"
+
+
+class NotANumber(Overlap):
+    def share(self, words: list[str], known: set[str]) -> float:
+        return float("nan")
+
+
+class Counting(Overlap):
+    """Another number each time."""
+
+    calls: ClassVar[int] = 0
+
+    def score(self, rows: Rows) -> Any:
+        Counting.calls += 1
+        return [value + Counting.calls for value in super().score(rows)]
+
+
+class Ranking(Overlap):
+    """Centred within the batch."""
+
+    def score(self, rows: Rows) -> Any:
+        values = torch.tensor(super().score(rows))
+        return values - values.mean()
+
+
+class Padded(Overlap):
+    """Counts the padding."""
+
+    def score(self, rows: Rows) -> Any:
+        return [value / rows.batch.response_ids.shape[1] for value in super().score(rows)]
+
+
+class Running(Overlap):
+    """Adds up from row to row."""
+
+    def score(self, rows: Rows) -> Any:
+        return torch.tensor(super().score(rows)).cumsum(0)
+
+
+class FirstOwner(Overlap):
+    """Asks about the first row's owner for all rows."""
+
+    def score(self, rows: Rows) -> Any:
+        return super().score(rows.about([rows.owners[0]] * len(rows)))
+
+
+class Lucky(Overlap):
+    """Random in a way that no seed reaches."""
+
+    def fit(self, context: ScorerContext) -> None:
+        super().fit(context)
+        self.luck = random.SystemRandom().random()
+
+    def score(self, rows: Rows) -> Any:
+        return [value + self.luck for value in super().score(rows)]
+
+
+class WholeForAll(Overlap):
+    """Gives every prefix the score of the whole."""
+
+    def score_prefixes(self, rows: Rows, ends: Any) -> Any:
+        return torch.tensor(self.score(rows))[:, None].expand(-1, ends.shape[1])
+
+
+class UnrelatedTokens(Overlap):
+    def score_tokens(self, rows: Rows) -> Any:
+        return torch.ones(rows.batch.response_ids.shape)
+
+
+class OwnersReversed(Overlap):
+    def score_owners(self, rows: Rows, owners: Sequence[str]) -> Any:
+        return torch.stack([torch.tensor(self.score(rows.about([owner] * len(rows)))) for owner in reversed(owners)], 1)
+
+
+class Noisy(Overlap):
+    """Draws from the global generator while it scores."""
+
+    def score(self, rows: Rows) -> Any:
+        torch.rand(1)
+        return super().score(rows)
+
+
+class Vandal(Overlap):
+    """Writes into the base model, which no guard watches during a run."""
+
+    def fit(self, context: ScorerContext) -> None:
+        super().fit(context)
+        assert context.base is not None
+        with torch.no_grad():
+            next(context.base.model.parameters()).add_(1.0)
+
+
+class Trainer(Overlap):
+    """Leaves the models in training mode."""
+
+    def fit(self, context: ScorerContext) -> None:
+        super().fit(context)
+        context.original.model.train()
+
+
+class KeepsTheModule(Scorer):
+    """Reads the policy's own module and takes it for the original."""
+
+    name = "keeps-the-module"
+
+    def fit(self, context: ScorerContext) -> None:
+        self.context = context
+
+    def score(self, rows: Rows) -> Any:
+        original: Any = self.context.original
+        model = original.policy.backbone if hasattr(original, "policy") else original.model
+        logits = model(input_ids=rows.batch.input_ids, attention_mask=rows.batch.attention_mask).logits
+        return logits[:, rows.batch.prompt_ids.shape[1] - 1].logsumexp(-1)
+
+
+class NeedsTwoOwners(Overlap):
+    def fit(self, context: ScorerContext) -> None:
+        super().fit(context)
+        self.other = context.owners[1]
+
+
+class NeedsTwoRows(Overlap):
+    def fit(self, context: ScorerContext) -> None:
+        super().fit(context)
+        self.second = [rows[1] for rows in context.rows_by_owner.values()]
+
+
+class NeedsWords(Overlap):
+    def share(self, words: list[str], known: set[str]) -> float:
+        return sum(word in known for word in words) / len(words)
+
+
+class Exploding(Overlap):
+    def share(self, words: list[str], known: set[str]) -> float:
+        return float(10.0 ** len(words)) * super().share(words, known)
+
+
+class ClosesOnce(Overlap):
+    def close(self) -> None:
+        del self.words
+
+
+class Backwards(Overlap):
+    def share(self, words: list[str], known: set[str]) -> float:
+        return -super().share(words, known)
+
+
+BROKEN: list[tuple[type[Scorer], str, str]] = [
+    (NotANumber, "one_finite_number_per_row", "nan"),
+    (Counting, "one_finite_number_per_row", "asked a second time"),
+    (Ranking, "any_batch_split", "in batches of 1"),
+    (Padded, "any_batch_split", "padded by itself"),
+    (Running, "any_row_order", "another order"),
+    (FirstOwner, "any_owner_order", "another owner for every row"),
+    (Lucky, "one_seed_one_result", "same seed"),
+    (WholeForAll, "prefixes_are_cut_responses", "cut responses"),
+    (UnrelatedTokens, "tokens_add_up", "token scores"),
+    (OwnersReversed, "owners_at_once_as_one_by_one", "owners at once"),
+    (Noisy, "leaves_no_trace", "random state"),
+    (Vandal, "leaves_no_trace", "base model are not the same"),
+    (Trainer, "leaves_no_trace", "train/eval mode"),
+    (KeepsTheModule, "the_policy_may_move", "policy has moved"),
+    (NeedsTwoOwners, "one_owner", "IndexError"),
+    (NeedsTwoRows, "one_example", "IndexError"),
+    (NeedsWords, "empty_and_unicode_responses", "ZeroDivisionError"),
+    (Exploding, "very_long_response", "not finite|OverflowError"),
+    (ClosesOnce, "closes_twice", "second close.. after fit raised AttributeError"),
+    (Backwards, "planted_owner_first", "asked about"),
+]
+FUNCTIONS = {check.name: check for check in CHECKS}
+
+
+def test_a_sound_scorer_keeps_the_whole_contract(contract_world: World) -> None:
+    report = run_contract(Overlap, world=contract_world)
+    assert [(outcome.check, outcome.message) for outcome in report.outcomes if outcome.state == "failed"] == []
+    skipped = {outcome.check for outcome in report.outcomes if outcome.state == "skipped"}
+    assert skipped == {"prefixes_are_cut_responses", "tokens_add_up", "owners_at_once_as_one_by_one"}
+    assert report.passed and report.cost is not None
+    assert min(report.cost.fit, report.cost.score, report.cost.prefixes) > 0
+
+
+@pytest.mark.parametrize(("cls", "check", "message"), BROKEN, ids=[f"{cls.__name__}-{check}" for cls, check, _ in BROKEN])
+def test_the_check_catches_what_it_is_for(contract_world: World, cls: type[Scorer], check: str, message: str) -> None:
+    with pytest.raises(ContractFailure, match=message):
+        FUNCTIONS[check](Bench(cls, contract_world))
+
+
+def test_every_check_has_a_scorer_that_breaks_it() -> None:
+    assert {check for _, check, _ in BROKEN} | {"well_formed"} == set(FUNCTIONS)
+
+
+def test_a_class_that_cannot_be_registered_is_not_well_formed(contract_world: World) -> None:
+    with pytest.raises(ContractFailure, match="expected a word"):
+        FUNCTIONS["well_formed"](Bench(Nameless, contract_world))
+
+
+def test_a_refusal_in_the_scorers_own_words_is_no_crash(contract_world: World) -> None:
+    class Refuses(Overlap):
+        def fit(self, context: ScorerContext) -> None:
+            if len(context.owners) < 2:
+                raise ScorerError("two owners are needed to tell apart")
+            super().fit(context)
+
+    FUNCTIONS["one_owner"](Bench(Refuses, contract_world))
+
+
+class OwnerFree(Overlap):
+    owner_free = True
+
+    def score(self, rows: Rows) -> Any:
+        return [float(len(row.response)) for row in rows]
+
+
+class OnlySaysSo(Overlap):
+    owner_free = True
+
+
+def test_a_scorer_that_says_it_is_owner_free_is_excused_and_held_to_it(contract_world: World) -> None:
+    with pytest.raises(ContractSkip, match="owner_free"):
+        FUNCTIONS["planted_owner_first"](Bench(OwnerFree, contract_world))
+    with pytest.raises(ContractFailure, match="differ between owners"):
+        FUNCTIONS["planted_owner_first"](Bench(OnlySaysSo, contract_world))
+
+
+def test_a_scorer_that_reads_the_policy_on_purpose_may_move_with_it(contract_world: World) -> None:
+    class Reader(KeepsTheModule):
+        def score(self, rows: Rows) -> Any:
+            assert self.context.policy is not None
+            return super().score(rows)
+
+    with pytest.raises(ContractSkip, match="live policy"):
+        FUNCTIONS["the_policy_may_move"](Bench(Reader, contract_world))
+
+
+def test_pytest_and_the_command_run_the_same_list() -> None:
+    methods = [name.removeprefix("test_") for name in vars(ScorerContract) if name.startswith("test_")]
+    assert methods == [check.name for check in CHECKS]
+    assert all(check.demands and check.mend for check in CHECKS)
+
+
+def _sees_the_bench(function: Callable[..., Any]) -> bool:
+    return list(inspect.signature(function).parameters) == ["self", "scorer_bench"]
+
+
+def test_every_contract_test_takes_the_bench() -> None:
+    assert all(_sees_the_bench(value) for name, value in vars(ScorerContract).items() if name.startswith("test_"))
+
+
+# -- overriding --------------------------------------------------------------------------------------------------------
+def test_overriding_a_contract_test_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"overrides the contract test test_any_row_order.*xfail"):
+        type("TestHoles", (ScorerContract,), {"test_any_row_order": lambda self: None})
+    with pytest.raises(TypeError, match="test_one_owner"):
+        type("TestSwitchedOff", (ScorerContract,), {"test_one_owner": None})
+
+
+@pytest.mark.parametrize("mark", [pytest.mark.xfail, pytest.mark.xfail(reason="slow"), pytest.mark.xfail(strict=True)])
+def test_an_exception_must_be_strict_and_explained(mark: Any) -> None:
+    def override(self: Any, scorer_bench: Bench) -> None: ...
+
+    with pytest.raises(TypeError, match="strict=True, reason"):
+        type("TestVague", (ScorerContract,), {"test_any_row_order": mark(override)})
+
+
+def test_an_explained_exception_and_tests_of_ones_own_are_let_in() -> None:
+    def override(self: Any, scorer_bench: Bench) -> None: ...
+
+    marked = pytest.mark.xfail(strict=True, reason="known")(override)
+    made = type("TestKnown", (ScorerContract,), {"test_any_row_order": marked, "test_more": override})
+    assert made.__dict__["test_any_row_order"] is marked
