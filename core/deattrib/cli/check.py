@@ -18,9 +18,12 @@ MARKS = {"passed": "ok  ", "failed": "FAIL", "skipped": "–   "}
 
 
 def check(
-    scorer: Annotated[str, typer.Argument(metavar="SCORER", help="A name (see `deattrib plugins`), FILE.py:Class or module:Class.")],
+    scorer: Annotated[
+        str, typer.Argument(metavar="SCORER", help="A name (see `deattrib plugins`), FILE.py:Class or module:Class.")
+    ],
     param: Annotated[
-        list[str] | None, typer.Option("--param", metavar="KEY=VALUE", help="A setting of the scorer; may be given several times.")
+        list[str] | None,
+        typer.Option("--param", metavar="KEY=VALUE", help="A setting of the scorer; may be given several times."),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="How far apart equal results may be, as a share of the spread of the scores.")
@@ -28,9 +31,11 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
     """Check a scorer against the contract that every scorer keeps; exit code 1 if it breaks it."""
+    from deattrib.attribution.plugins import PluginRegistry
     from deattrib.cli.run import quiet_libraries
 
     params = read_params(param or [])
+    PluginRegistry().make({"name": scorer, **params})  # a misspelt name is said before anything heavy is loaded
     quiet_libraries()
     from deattrib.testing.report import run_contract
 
@@ -92,4 +97,3 @@ def _paragraph(label: str, text: str) -> str:
     indent = " " * 7
     return textwrap.fill(label + clean(text), 110, initial_indent=indent, subsequent_indent=indent + " " * len(label),
                          break_long_words=False, break_on_hyphens=False)  # fmt: skip
-
