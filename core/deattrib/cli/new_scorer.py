@@ -7,10 +7,6 @@ and serves as a reward at once; its scorer is small enough to be replaced as a w
 from __future__ import annotations
 
 import re
-import shutil
-import tempfile
-from importlib import metadata, resources
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +41,9 @@ def new_scorer(
 
 def check_name(name: str) -> None:
     """Raise ConfigError unless `name` is well formed, and nothing installed is called that."""
+    from importlib import metadata
+    from importlib.util import find_spec
+
     from deattrib.attribution.plugins import PluginRegistry
     from deattrib.errors import ConfigError
 
@@ -66,6 +65,8 @@ def check_name(name: str) -> None:
 
 def words_of(name: str) -> dict[str, str]:
     """What the templates are filled with."""
+    from importlib import metadata
+
     camel = "".join(part.capitalize() for part in re.split("[-_]", name))
     try:
         needs = f"deattrib>={metadata.version('deattrib')}"
@@ -86,6 +87,10 @@ def write(name: str, output: Path) -> Path:
 
     Raises ConfigError where the folder is there already, or cannot be made.
     """
+    import shutil
+    import tempfile
+    from importlib import resources
+
     from deattrib.errors import ConfigError
 
     words = words_of(name)

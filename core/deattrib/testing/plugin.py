@@ -35,13 +35,14 @@ def scorer_spec(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture(scope="class")
-def scorer_bench(request: pytest.FixtureRequest, scorer_spec: Any, contract_world: World) -> Bench:
+def scorer_bench(request: pytest.FixtureRequest, scorer_spec: Any) -> Bench:
     """The bench of one contract class: its scorer is fitted once and shared by the checks that allow it."""
     from deattrib.errors import DeattribError
     from deattrib.testing.bench import Bench
 
     cls = request.cls
-    bench = Bench(scorer_spec, contract_world, params=cls.params, tolerance=cls.tolerance)
+    world: World = request.getfixturevalue("contract_world")  # asked for here: as an argument it would be made first
+    bench = Bench(scorer_spec, world, params=cls.params, tolerance=cls.tolerance)
 
     def tell() -> None:
         with contextlib.suppress(DeattribError):  # it does not fit or score: the tests have said so
