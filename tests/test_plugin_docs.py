@@ -28,6 +28,12 @@ def test_every_hook_optional_method_and_command_is_there() -> None:
         assert word in PAGE, word
 
 
+def test_the_readme_counts_the_checks() -> None:
+    from deattrib.testing import CHECKS
+
+    assert f"# {len(CHECKS)} checks" in (DOCS.parent / "README.md").read_text(encoding="utf-8")
+
+
 def test_every_file_that_is_linked_exists() -> None:
     targets = [part.split(")")[0] for part in PAGE.split("](")[1:]]
     assert targets and [target for target in targets if not (DOCS / target).exists()] == []

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from deattrib.testing import ScorerContract
+from typing import Any
+
+import pytest
+from tests.scorers.encoder import make_encoder
+
+from deattrib.testing import ScorerContract, World
 
 
 class TestNgramClassifier(ScorerContract):
@@ -12,6 +17,14 @@ class TestNgramClassifier(ScorerContract):
 class TestCausalClassifier(ScorerContract):
     scorer = "classifier"
     params = {"backbone": "causal", "learning_rate": 5e-3}
+
+
+class TestEncoderClassifier(ScorerContract):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def scorer_spec(contract_world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+        folder = make_encoder(tmp_path_factory.mktemp("encoder"), [row.response for row in contract_world.corpus.train])
+        return {"name": "classifier", "backbone": folder}
 
 
 class TestLogOddsClassifier(ScorerContract):

@@ -131,6 +131,15 @@ class Trainer(Overlap):
         context.original.model.train()
 
 
+class Thawer(Overlap):
+    """Leaves the base model ready for training."""
+
+    def fit(self, context: ScorerContext) -> None:
+        super().fit(context)
+        assert context.base is not None
+        context.base.model.requires_grad_(True)
+
+
 class KeepsTheModule(Scorer):
     """Reads the policy's own module and takes it for the original."""
 
@@ -192,6 +201,7 @@ BROKEN: list[tuple[type[Scorer], str, str]] = [
     (Noisy, "leaves_no_trace", "random state"),
     (Vandal, "leaves_no_trace", "base model are not the same"),
     (Trainer, "leaves_no_trace", "train/eval mode"),
+    (Thawer, "leaves_no_trace", "no longer frozen"),
     (KeepsTheModule, "the_policy_may_move", "policy has moved"),
     (NeedsTwoOwners, "one_owner", "IndexError"),
     (NeedsTwoRows, "one_example", "IndexError"),
@@ -273,6 +283,20 @@ def test_pytest_and_the_command_run_the_same_list() -> None:
 
 def _sees_the_bench(function: Callable[..., Any]) -> bool:
     return list(inspect.signature(function).parameters) == ["self", "scorer_bench"]
+
+
+def test_no_more_fits_than_needed(contract_world: World) -> None:
+    """Fitting may mean retraining: two with all owners, one with a single owner, one with a single row each."""
+
+    class Counted(Overlap):
+        fits: ClassVar[list[int]] = []
+
+        def fit(self, context: ScorerContext) -> None:
+            self.fits.append(len(context.owners))
+            super().fit(context)
+
+    assert run_contract(Counted, world=contract_world).passed
+    assert sorted(Counted.fits) == [1, 4, 4, 4]
 
 
 def test_every_contract_test_takes_the_bench() -> None:

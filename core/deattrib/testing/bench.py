@@ -120,7 +120,7 @@ class Bench:
         self.cls = type(first)
         self.name = self.cls.name
         self.origin = str(self.registry.origin(self.cls))
-        self._stage: Stage | Exception | None = None
+        self._stages: dict[str, Stage | Exception] = {}
 
     def make(self) -> Scorer:
         """A new scorer, not yet fitted."""
@@ -133,14 +133,27 @@ class Bench:
     @property
     def stage(self) -> Stage:
         """The scorer that most checks share, fitted once; a failure to fit is raised again for each of them."""
-        if self._stage is None:
+        return self._kept("stage")
+
+    @property
+    def spare(self) -> Stage:
+        """A second one, fitted with the same seed, for checks that change something around it (fits may be expensive)."""
+        return self._kept("spare")
+
+    def drop_spare(self) -> None:
+        """Forget the second scorer, which somebody has closed; whoever asks for it next gets a new one."""
+        self._stages.pop("spare", None)
+
+    def _kept(self, which: str) -> Stage:
+        if which not in self._stages:
             try:
-                self._stage = self.fit()
+                self._stages[which] = self.fit()
             except Exception as error:
-                self._stage = error
-        if isinstance(self._stage, Exception):
-            raise self._stage
-        return self._stage
+                self._stages[which] = error
+        kept = self._stages[which]
+        if isinstance(kept, Exception):
+            raise kept
+        return kept
 
     @property
     def guard(self) -> GuardedScorer:

@@ -97,7 +97,7 @@ def any_owner_order(bench: Bench) -> None:
 @_check("Draw everything random in fit() from `context.seed`, and nothing random in score().")
 def one_seed_one_result(bench: Bench) -> None:
     """Two scorers fitted with one seed give the same numbers."""
-    bench.same(bench.fit().guard.score(bench.rows), bench.scores, "fitted a second time with the same seed")
+    bench.same(bench.spare.guard.score(bench.rows), bench.scores, "fitted a second time with the same seed")
 
 
 # -- the optional methods ----------------------------------------------------------------------------------------------
@@ -138,7 +138,7 @@ def owners_at_once_as_one_by_one(bench: Bench) -> None:
 def leaves_no_trace(bench: Bench) -> None:
     """Weights, gradients and modes of all models, the global random generators, grad mode and the rows stay untouched."""
     before = fingerprint(bench.world.original.model), fingerprint(bench.world.base.model)
-    stage = bench.fit()
+    stage = bench.spare
     policy: Any = stage.policy
     weights = fingerprint(policy)
     for train in (False, True):
@@ -150,12 +150,14 @@ def leaves_no_trace(bench: Bench) -> None:
     plain = policy.original().clone()
     if (fingerprint(plain), fingerprint(stage.base.model)) != before:
         raise ContractFailure("the weights of the original or the base model are not the same after fit and score")
+    if stage.base.model.training or any(weight.requires_grad for weight in stage.base.model.parameters()):
+        raise ContractFailure("the base model is no longer frozen (train mode, or weights that require gradients)")
 
 
 @_check("Ask `context.original` anew in every call and use its methods (or `with active()`), never a module kept from fit().")
 def the_policy_may_move(bench: Bench) -> None:
     """Scores do not change while the policy learns, unless the scorer reads `context.policy` on purpose."""
-    stage = bench.fit()
+    stage = bench.spare
     before = stage.guard.score(bench.rows)
     stage.nudge(17)
     after = stage.guard.score(bench.rows)
@@ -196,14 +198,15 @@ def very_long_response(bench: Bench) -> None:
     """A response of several hundred tokens gets a finite number and does not change its neighbours'."""
     words = " ".join(row.response for row in bench.rows)
     ids = bench.world.codec.response(words + " " + words, end=False)[:600]
-    _among_others(bench, [bench.world.codec.decode(ids)])
+    _among_others(bench, [bench.world.codec.decode(ids)], beside=3)
 
 
 @_check("Let close() free what is there and do nothing the second time.")
 def closes_twice(bench: Bench) -> None:
     """close() may be called twice, and on a scorer that was never fitted."""
-    stage, fresh = bench.fit(), bench.make()
-    for scorer, when in ((stage.guard.scorer, "after fit"), (fresh, "without fit")):
+    fitted, fresh = bench.spare.guard.scorer, bench.make()
+    bench.drop_spare()
+    for scorer, when in ((fitted, "after fit"), (fresh, "without fit")):
         for call in ("first", "second"):
             try:
                 scorer.close()
@@ -279,12 +282,12 @@ def _ask_everything(bench: Bench, stage: Stage, rows: Rows) -> None:
         stage.guard.score_tokens(rows)
 
 
-def _among_others(bench: Bench, texts: list[str]) -> None:
-    """Ask about the usual rows with some odd ones behind them."""
-    rows = bench.rows
+def _among_others(bench: Bench, texts: list[str], beside: int | None = None) -> None:
+    """Ask about the usual rows, or the first few, with some odd ones behind them."""
+    rows = bench.rows[:beside]
     prompts, owners = [rows.prompts[0]] * len(texts), [rows.owners[-1]] * len(texts)
     both = Rows.from_texts(bench.world.codec, [*rows.prompts, *prompts], [*rows.responses, *texts], [*rows.owners, *owners])
-    bench.same(bench.guard.score(both)[: len(rows)], bench.scores, "with odd rows in the same batch")
+    bench.same(bench.guard.score(both)[: len(rows)], bench.scores[:beside], "with odd rows in the same batch")
     _ask_everything(bench, bench.stage, both)
 
 
