@@ -89,8 +89,9 @@ def test_params_are_values_and_may_be_nested() -> None:
     assert read_params(["epochs=3", "scorer={name: membership, swaps: 1}", "rate=1e-3", "output=log-odds"]) == {
         "epochs": 3, "scorer": {"name": "membership", "swaps": 1}, "rate": 1e-3, "output": "log-odds",
     }  # fmt: skip
-    with pytest.raises(ConfigError, match="--param"):
-        read_params(["=3"])
+    for wrong in ("=3", "name=membership"):
+        with pytest.raises(ConfigError, match="--param"):
+            read_params([wrong])
 
 
 def test_long_messages_are_wrapped() -> None:

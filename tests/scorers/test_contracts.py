@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.scorers.encoder import make_encoder
 
+from deattrib import PluginRegistry
 from deattrib.testing import ScorerContract, World
 
 
@@ -53,3 +54,13 @@ class TestRandom(ScorerContract):
 
 class TestShuffledOwner(ScorerContract):
     scorer = "shuffled-owner"
+
+
+def test_every_scorer_of_the_library_has_its_contract_here() -> None:
+    """A new scorer comes with its class above."""
+    classes = [value for value in globals().values() if isinstance(value, type) and issubclass(value, ScorerContract)]
+    specs = [cls.scorer for cls in classes if cls.scorer is not None]
+    checked = {spec["name"] if isinstance(spec, dict) else spec for spec in specs}
+    listing = PluginRegistry().listing()
+    shipped = {entry["name"] for entry in listing if entry["kind"] == "scorer" and entry["distribution"] == "deattrib"}
+    assert shipped and shipped - checked == set()

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from deattrib import Rows, Scorer, ScorerContext, ScorerError
+from deattrib import ConfigError, Rows, Scorer, ScorerContext, ScorerError
 from deattrib.testing import CHECKS, Bench, ContractFailure, ContractSkip, ScorerContract, World, run_contract
 
 
@@ -283,6 +283,15 @@ def test_pytest_and_the_command_run_the_same_list() -> None:
 
 def _sees_the_bench(function: Callable[..., Any]) -> bool:
     return list(inspect.signature(function).parameters) == ["self", "scorer_bench"]
+
+
+def test_the_bench_wants_a_class_and_settings_only(contract_world: World) -> None:
+    with pytest.raises(ConfigError, match="give the class Overlap"):
+        Bench(Overlap(), contract_world)
+    with pytest.raises(ConfigError, match="'name'"):
+        Bench(Overlap, contract_world, params={"name": "other"})
+    with pytest.raises(ConfigError, match="no setting 'order'"):
+        Bench(Overlap, contract_world, params={"order": 2})
 
 
 def test_no_more_fits_than_needed(contract_world: World) -> None:

@@ -57,9 +57,12 @@ def read_params(items: list[str]) -> dict[str, Any]:
     from deattrib.runs.overrides import apply_overrides
 
     try:
-        return apply_overrides({}, items)
+        params = apply_overrides({}, items)
     except ConfigError as error:
         raise ConfigError(str(error).replace("--set", "--param")) from None
+    if "name" in params:
+        raise ConfigError("--param name=...: 'name' is no setting of a scorer; write the scorer's name after `check`.")
+    return params
 
 
 def as_plain(report: ContractReport) -> dict[str, Any]:

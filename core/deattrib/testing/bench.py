@@ -112,6 +112,8 @@ class Bench:
     ) -> None:
         if isinstance(spec, Scorer):
             raise ConfigError(f"The contract needs several fresh scorers: give the class {type(spec).__name__}, not an object.")
+        if "name" in (params or {}):
+            raise ConfigError("params are settings of the scorer; 'name' is the word that picks it and no setting.")
         self.spec = {**(spec if isinstance(spec, Mapping) else {"name": spec}), **(params or {})}
         self.world = world
         self.tolerance = tolerance
