@@ -11,14 +11,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from deattrib.attribution.guard import cut_and_score
 from deattrib.attribution.loading import check_class
 from deattrib.attribution.scorer import Rows, ScorerContext
-from deattrib.errors import DeattribError, ScorerError
+from deattrib.errors import DeattribError
 from deattrib.models.language_model import fingerprint
-from deattrib.testing.bench import Bench, ContractFailure, ContractSkip, Stage
+from deattrib.testing.asking import among_others, ask_everything, ends_of, needs, shuffled, take, works_or_refuses
+from deattrib.testing.bench import Bench, ContractFailure, ContractSkip
 from deattrib.testing.world import rows_of
 
 
@@ -78,15 +78,15 @@ def any_batch_split(bench: Bench) -> None:
 @_check("Keep no state between rows, and return the numbers in the order of the rows.")
 def any_row_order(bench: Bench) -> None:
     """The rows in another order get the same numbers in that order."""
-    order = _shuffled(len(bench.rows))
-    bench.same(bench.guard.score(_take(bench.rows, order)), bench.scores[order], "rows in another order")
+    order = shuffled(len(bench.rows))
+    bench.same(bench.guard.score(take(bench.rows, order)), bench.scores[order], "rows in another order")
 
 
 @_check("Look owners up by name, never by their place in a list, and keep nothing from the owner asked before.")
 def any_owner_order(bench: Bench) -> None:
     """Owners asked in another order, or mixed within a batch, get the same numbers."""
     owners = bench.world.corpus.owners
-    order = _shuffled(len(owners))
+    order = shuffled(len(owners))
     table = bench.guard.score_owners(bench.rows, [owners[i] for i in order])
     bench.same(table, bench.table[:, order], "owners in another order")
     turns = [i % len(owners) for i in range(len(bench.rows))]
@@ -104,8 +104,8 @@ def one_seed_one_result(bench: Bench) -> None:
 @_check("score_prefixes(rows, ends)[b, j] is the score of row b cut after ends[b, j] tokens.")
 def prefixes_are_cut_responses(bench: Bench) -> None:
     """score_prefixes, where it is overridden, gives what score gives for responses that are really cut."""
-    _needs(bench, "score_prefixes")
-    ends = _ends(bench.stage.context, bench.rows)
+    needs(bench, "score_prefixes")
+    ends = ends_of(bench.stage.context, bench.rows)
     prefixes = bench.guard.score_prefixes(bench.rows, ends)
     bench.same(prefixes[:, -1], bench.scores, "whole responses as prefixes")
     bench.same(
@@ -116,7 +116,7 @@ def prefixes_are_cut_responses(bench: Bench) -> None:
 @_check("score_tokens gives shares: over a response they sum to its score, or their mean is the score, in all rows alike.")
 def tokens_add_up(bench: Bench) -> None:
     """score_tokens, where it is overridden, adds up to the score (as sum or as mean over the response's tokens)."""
-    _needs(bench, "score_tokens")
+    needs(bench, "score_tokens")
     tokens = bench.guard.score_tokens(bench.rows)
     total, lengths = tokens.sum(1), bench.rows.batch.response_lengths
     as_mean = total / lengths
@@ -129,7 +129,7 @@ def tokens_add_up(bench: Bench) -> None:
 @_check("score_owners(rows, owners)[b, j] is score() of row b asked about owners[j].")
 def owners_at_once_as_one_by_one(bench: Bench) -> None:
     """score_owners, where it is overridden, gives what score gives for each owner by itself."""
-    _needs(bench, "score_owners")
+    needs(bench, "score_owners")
     bench.same(bench.guard.score_owners(bench.rows, bench.world.corpus.owners), bench.table, "owners at once")
 
 
@@ -144,7 +144,7 @@ def leaves_no_trace(bench: Bench) -> None:
     for train in (False, True):
         policy.train(train)
         with torch.set_grad_enabled(train):
-            _ask_everything(bench, stage, bench.rows)
+            ask_everything(bench, stage, bench.rows)
     if fingerprint(policy) != weights:
         raise ContractFailure("the policy's weights are not the same after scoring")
     plain = policy.original().clone()
@@ -171,7 +171,7 @@ def the_policy_may_move(bench: Bench) -> None:
 def one_owner(bench: Bench) -> None:
     """With a single owner it gives finite numbers or refuses with a ScorerError of its own."""
     (owner,) = bench.world.corpus.forget_owners
-    _works_or_refuses(bench, lambda context: replace(context, rows_by_owner={owner: context.rows_by_owner[owner]}), owner)
+    works_or_refuses(bench, lambda context: replace(context, rows_by_owner={owner: context.rows_by_owner[owner]}), owner)
 
 
 @_check("Handle it, or raise ScorerError with what is missing; a crash in the middle of a run helps nobody.")
@@ -181,16 +181,16 @@ def one_example(bench: Bench) -> None:
     def first_only(context: ScorerContext) -> ScorerContext:
         return replace(context, rows_by_owner={name: rows[:1] for name, rows in context.rows_by_owner.items()})
 
-    _works_or_refuses(bench, first_only, None)
+    works_or_refuses(bench, first_only, None)
 
 
 @_check("Expect responses without words: guard divisions by their number, and never index their first or last token blindly.")
 def empty_and_unicode_responses(bench: Bench) -> None:
     """Empty, blank, non-Latin and control characters get finite numbers and do not change their neighbours'."""
     odd = ["", " ", "\n\n", "🙂 naïve 日本語 ﷽", "e\u0301\u0301 \u202etfel", "\x00\x07", "?!…"]
-    _among_others(bench, odd)
+    among_others(bench, odd)
     nothing = bench.rows.cut(bench.world.codec, torch.zeros(len(bench.rows), dtype=torch.int64))
-    _ask_everything(bench, bench.stage, nothing)  # not even an end-of-sequence token
+    ask_everything(bench, bench.stage, nothing)  # not even an end-of-sequence token
 
 
 @_check("Let cost and memory grow with the length alone, and nothing in the score with its square or exponential.")
@@ -198,7 +198,7 @@ def very_long_response(bench: Bench) -> None:
     """A response of several hundred tokens gets a finite number and does not change its neighbours'."""
     words = " ".join(row.response for row in bench.rows)
     ids = bench.world.codec.response(words + " " + words, end=False)[:600]
-    _among_others(bench, [bench.world.codec.decode(ids)], beside=3)
+    among_others(bench, [bench.world.codec.decode(ids)], beside=3)
 
 
 @_check("Let close() free what is there and do nothing the second time.")
@@ -240,63 +240,3 @@ def planted_owner_first(bench: Bench) -> None:
             f"{len(planted)} training answers of {owner!r} score {float(means[own]):.6g} on average when asked about it, and "
             f"{best:.6g} when asked about {rival!r}"
         )
-
-
-# -- shared ------------------------------------------------------------------------------------------------------------
-def _shuffled(count: int) -> list[int]:
-    return [int(i) for i in torch.randperm(count, generator=torch.Generator().manual_seed(3))]
-
-
-def _take(rows: Rows, index: list[int]) -> Rows:
-    def pick(values: tuple[str, ...]) -> tuple[str, ...]:
-        return tuple(values[i] for i in index)
-
-    return Rows(pick(rows.prompts), pick(rows.responses), pick(rows.owners), rows.batch.rows(torch.tensor(index)))
-
-
-def _needs(bench: Bench, method: str) -> None:
-    if not bench.cls.overrides(method):
-        raise ContractSkip(f"it does not override {method}: the engine fills it in")
-
-
-def _ends(context: ScorerContext, rows: Rows, count: int = 4) -> Tensor:
-    """[B, count] token counts, spread over each response, the last one the whole of it; no name is cut in two.
-
-    Scorers may treat names apart (leave them out, swap them), and half a name is no name.
-    """
-    inside = context.name_mask(rows)
-    ends = []
-    for mask, length in zip(inside.tolist(), rows.batch.response_lengths.tolist(), strict=True):
-        fair = [end for end in range(1, length + 1) if end == length or not (mask[end - 1] or mask[end])]
-        ends.append([fair[round((len(fair) - 1) * (step + 1) / count)] for step in range(count)])
-    return torch.tensor(ends)
-
-
-def _ask_everything(bench: Bench, stage: Stage, rows: Rows) -> None:
-    """Every method that the scorer has; the guard looks at what comes back and at what is left behind."""
-    lengths = rows.batch.response_lengths
-    stage.guard.score(rows)
-    stage.guard.score_prefixes(rows, torch.stack([(lengths + 1) // 2, lengths], 1))
-    stage.guard.score_owners(rows, bench.world.corpus.owners)
-    if bench.cls.overrides("score_tokens"):
-        stage.guard.score_tokens(rows)
-
-
-def _among_others(bench: Bench, texts: list[str], beside: int | None = None) -> None:
-    """Ask about the usual rows, or the first few, with some odd ones behind them."""
-    rows = bench.rows[:beside]
-    prompts, owners = [rows.prompts[0]] * len(texts), [rows.owners[-1]] * len(texts)
-    both = Rows.from_texts(bench.world.codec, [*rows.prompts, *prompts], [*rows.responses, *texts], [*rows.owners, *owners])
-    bench.same(bench.guard.score(both)[: len(rows)], bench.scores[:beside], "with odd rows in the same batch")
-    _ask_everything(bench, bench.stage, both)
-
-
-def _works_or_refuses(bench: Bench, change: Callable[[ScorerContext], ScorerContext], owner: str | None) -> None:
-    rows = bench.rows if owner is None else bench.rows.about([owner] * len(bench.rows))
-    try:
-        stage = bench.fit(change)
-        stage.guard.score(rows)
-    except ScorerError as error:
-        # The guard says where it happened; what the scorer itself raised is the cause.
-        if not isinstance(error.__cause__, DeattribError):
-            raise
