@@ -9,10 +9,12 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import copy
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.installed import build_wheel
 from torch import nn
 
 from deattrib.corpus.fictitious import fictitious_corpus
@@ -100,3 +102,11 @@ def nudge() -> Callable[[Any], None]:
                 parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.05)
 
     return change
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that users get."""
+    pytest.importorskip("build")
+    pytest.importorskip("hatchling")
+    return build_wheel(tmp_path_factory.mktemp("wheel"))

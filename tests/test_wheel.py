@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
 import zipfile
 from configparser import ConfigParser
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.installed import ROOT, install, run
 
-ROOT = Path(__file__).parents[1]
-SOURCES = ("pyproject.toml", "README.md", "LICENSE", ".gitignore", "core", "plugins")
+from deattrib.cli.new_scorer import FILES
 
 PLUGIN = '''
 from deattrib import Scorer, hookimpl
@@ -36,39 +32,11 @@ def scorers():
 '''
 
 
-def run(*arguments: str, cwd: Path, **env: str) -> str:
-    """Run Python in a process of its own that knows nothing of the source tree; what it printed."""
-    outside = {key: value for key, value in os.environ.items() if key not in ("PYTHONPATH", "DEATTRIB_PLUGINS")}
-    command = [sys.executable, *arguments]
-    done = subprocess.run(command, cwd=cwd, env={**outside, **env}, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, f"{arguments}:\n{done.stdout}\n{done.stderr}"
-    return done.stdout
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel of this source tree, built from a copy so that nothing is left in the tree."""
-    pytest.importorskip("build")
-    pytest.importorskip("hatchling")
-    folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    source.mkdir()
-    for name in SOURCES:
-        if (ROOT / name).is_dir():
-            shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
-        elif (ROOT / name).exists():
-            shutil.copy(ROOT / name, source / name)
-    run("-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder / "dist"), str(source), cwd=folder)
-    (built,) = (folder / "dist").glob("*.whl")
-    return built
-
-
 @pytest.fixture(scope="module")
 def site(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the wheel installed in it, and a distribution of somebody else that brings a scorer."""
     target = tmp_path_factory.mktemp("site")
-    options = ["--no-deps", "--no-index", "--no-compile", "--quiet", "--disable-pip-version-check"]
-    run("-m", "pip", "install", *options, "--target", str(target), str(wheel), cwd=target)
+    install(wheel, into=target)
     (target / "vowel_scorer.py").write_text(PLUGIN)
     info = target / "vowel_plugins-3.2.1.dist-info"
     info.mkdir()
@@ -98,6 +66,7 @@ def test_the_wheel_has_every_file_of_both_packages_and_nothing_else(wheel: Path)
         "deattrib/report/page.html.j2",
         "deattrib/report/page.css",
         "deattrib/runs/demo.yaml",
+        *(f"deattrib/cli/new_scorer_files/{name}" for name in FILES),
         "deattrib_scorers/py.typed",
         "deattrib_scorers/classifier.py",
     } <= packed
@@ -110,6 +79,7 @@ def test_the_wheel_says_how_it_is_called_and_what_it_plugs_in(wheel: Path) -> No
         modules = {"/".join(target.split(":")[0].split(".")) + ".py" for group in points.values() for target in group.values()}
         assert points["console_scripts"] == {"deattrib": "deattrib.cli.main:main"}
         assert points["deattrib"]
+        assert points["pytest11"] == {"deattrib": "deattrib.testing.plugin"}
         assert modules <= set(archive.namelist())
         assert any(name.endswith("licenses/LICENSE") for name in archive.namelist())
 

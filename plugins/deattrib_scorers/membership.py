@@ -38,6 +38,7 @@ class Membership(Scorer):
         self.kind = self.params.reference
         if self.kind == "auto":
             self.kind = "counterfactual" if context.can_swap else "base"
+        self.owner_free = self.kind != "counterfactual"
         self.other: LanguageModel | None = None
         if self.kind == "base":
             self.other = context.base

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.scorers.encoder import make_encoder
 from torch import Tensor, nn
 
 from deattrib.attribution.context import make_context
@@ -29,20 +29,7 @@ def context(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> Sc
 @pytest.fixture(scope="module")
 def encoder(tmp_path_factory: pytest.TempPathFactory, tiny_corpus: Corpus) -> str:
     """A sentence encoder with random weights and a vocabulary of the corpus' words: a bag of words, nearly."""
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    folder: Path = tmp_path_factory.mktemp("encoder")
-    words = sorted({word.strip(".,;:'!?").lower() for row in tiny_corpus.train for word in row.response.split()} - {""})
-    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", ",", *words]
-    tokenizer = BertTokenizerFast(vocab={word: i for i, word in enumerate(vocabulary)}, do_lower_case=True)
-    assert len(tokenizer) == len(vocabulary)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        sizes = {"hidden_size": 64, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 64}
-        model = BertModel(BertConfig(vocab_size=len(tokenizer), **sizes))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+    return make_encoder(tmp_path_factory.mktemp("encoder"), [row.response for row in tiny_corpus.train])
 
 
 def fitted(context: ScorerContext, **params: Any) -> Classifier:

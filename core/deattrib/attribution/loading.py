@@ -22,7 +22,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from deattrib.attribution.extras import install_hint
-from deattrib.attribution.scorer import API_VERSION, Fidelity, Scorer
+from deattrib.attribution.scorer import API_VERSION, OLDEST_API_VERSION, Fidelity, Scorer
 from deattrib.errors import ConfigError, PluginError, did_you_mean
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -92,6 +92,11 @@ def _check_scorer(cls: type[Any]) -> None:
         raise PluginError(
             f"scorer {cls.name!r} was written for plugin interface {cls.api_version} and needs a newer deattrib: this one "
             f"has interface {API_VERSION}. Upgrade with: pip install --upgrade deattrib"
+        )
+    if cls.api_version < OLDEST_API_VERSION:
+        raise PluginError(
+            f"scorer {cls.name!r} was written for plugin interface {cls.api_version}, and this deattrib takes "
+            f"{OLDEST_API_VERSION} to {API_VERSION}. Upgrade the distribution that brings it."
         )
     if cls.fidelity not in get_args(Fidelity):
         raise PluginError(

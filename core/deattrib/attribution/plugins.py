@@ -134,7 +134,8 @@ class PluginRegistry:
         """A scorer for a run.
 
         Args:
-            spec: what `scorer` takes, or a mapping {"name": that, **settings}; a class or an instance passes through.
+            spec: what `scorer` takes, or a scorer class, or a mapping {"name": one of these, **settings}; an instance
+                passes through.
 
         Raises:
             PluginError: see `scorer`; also if the class cannot be made into an instance.
@@ -146,7 +147,7 @@ class PluginRegistry:
         if isinstance(spec, Mapping):
             values = dict(spec)
             spec = values.pop("name", None)
-            if not isinstance(spec, str):
+            if not isinstance(spec, str | type):
                 raise ConfigError(f"A scorer is a name or a mapping with a `name`, such as {{name: classifier}}; got {spec!r}.")
         cls = self.scorer(spec) if isinstance(spec, str) else spec
         params = check_params(cls, values, self.origin(cls))

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from deattrib.models.language_model import Codec, LanguageModel
 
 API_VERSION = 1
+OLDEST_API_VERSION = 1  # scorers written for an older interface than this are refused
 Fidelity = Literal["exact", "approximate", "proxy", "control"]
 
 
@@ -212,12 +213,15 @@ class Scorer:
         api_version: the version of this interface the scorer was written for.
         needs: what it needs beyond a corpus and a model, for the listing; an entry "distribution[extra]" is checked, and
             asking for the scorer without that extra gives the pip command.
+        owner_free: the score follows from the text alone, whoever is asked about (a plain likelihood); such a scorer cannot
+            rank owners, and is not asked to. May be set on the instance by `fit`, where it depends on the settings.
     """
 
     name: ClassVar[str]
     api_version: ClassVar[int] = API_VERSION
     fidelity: ClassVar[Fidelity] = "proxy"
     needs: ClassVar[tuple[str, ...]] = ()
+    owner_free: bool = False
 
     class Params(BaseModel):
         """Settings of this scorer; subclass it to add some."""

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from deattrib.cli.check import check
 from deattrib.cli.demo import demo
+from deattrib.cli.new_scorer import new_scorer
 from deattrib.cli.plugins import plugins
 from deattrib.cli.run import run
 from deattrib.cli.score import score
@@ -24,6 +26,8 @@ app.command()(demo)
 app.command()(run)
 app.command()(plugins)
 app.command()(score)
+app.command()(check)
+app.command()(new_scorer)
 
 
 def _version(value: bool) -> None:

@@ -37,14 +37,14 @@ def render(listing: Sequence[Mapping[str, Any]], *, as_json: bool = False, width
 
 def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
     source = " ".join(part for part in (entry["distribution"], entry["version"]) if part)
-    return tuple(_clean(text) for text in (entry["name"], entry["kind"], entry["fidelity"] or "-", entry["state"], source))
+    return tuple(clean(text) for text in (entry["name"], entry["kind"], entry["fidelity"] or "-", entry["state"], source))
 
 
 def _details(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
     found = [("", entry["summary"]), ("overrides ", ", ".join(entry["overrides"])), ("needs ", ", ".join(entry["needs"]))]
     if entry["state"] != "ready":
         found.append((f"{entry['state']}: ", entry["reason"]))
-    return [(label, _clean(text)) for label, text in found if text]
+    return [(label, clean(text)) for label, text in found if text]
 
 
 def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
@@ -56,7 +56,7 @@ def _wrapped(label: str, text: str, width: int) -> list[str]:
                          break_on_hyphens=False)  # fmt: skip
 
 
-def _clean(text: Any) -> str:
+def clean(text: Any) -> str:
     """One line without control or direction characters: what plugins say cannot change the terminal."""
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in " ".join(str(text).split()))
 

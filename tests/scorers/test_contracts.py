@@ -1,0 +1,66 @@
+"""Every scorer that comes with the library keeps the contract that third parties test theirs with."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from tests.scorers.encoder import make_encoder
+
+from deattrib import PluginRegistry
+from deattrib.testing import ScorerContract, World
+
+
+class TestNgramClassifier(ScorerContract):
+    scorer = "classifier"
+
+
+class TestCausalClassifier(ScorerContract):
+    scorer = "classifier"
+    params = {"backbone": "causal", "learning_rate": 5e-3}
+
+
+class TestEncoderClassifier(ScorerContract):
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def scorer_spec(contract_world: World, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+        folder = make_encoder(tmp_path_factory.mktemp("encoder"), [row.response for row in contract_world.corpus.train])
+        return {"name": "classifier", "backbone": folder}
+
+
+class TestLogOddsClassifier(ScorerContract):
+    scorer = {"name": "classifier", "output": "log-odds", "mask_names": False}
+
+
+class TestMembershipCounterfactual(ScorerContract):
+    scorer = {"name": "membership", "reference": "counterfactual"}
+
+
+class TestMembershipBase(ScorerContract):
+    scorer = {"name": "membership", "reference": "base"}
+
+
+class TestNoReward(ScorerContract):
+    scorer = "none"
+
+
+class TestConstant(ScorerContract):
+    scorer = "constant"
+
+
+class TestRandom(ScorerContract):
+    scorer = "random"
+
+
+class TestShuffledOwner(ScorerContract):
+    scorer = "shuffled-owner"
+
+
+def test_every_scorer_of_the_library_has_its_contract_here() -> None:
+    """A new scorer comes with its class above."""
+    classes = [value for value in globals().values() if isinstance(value, type) and issubclass(value, ScorerContract)]
+    specs = [cls.scorer for cls in classes if cls.scorer is not None]
+    checked = {spec["name"] if isinstance(spec, dict) else spec for spec in specs}
+    listing = PluginRegistry().listing()
+    shipped = {entry["name"] for entry in listing if entry["kind"] == "scorer" and entry["distribution"] == "deattrib"}
+    assert shipped and shipped - checked == set()
