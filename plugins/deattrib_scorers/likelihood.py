@@ -59,12 +59,12 @@ class Signal(Scorer):
             return self.reduce(own, mask, ends, rows)
         if self.other is not None:
             return self.reduce(own, mask, ends, rows) - self.reduce(self.tokens(self.other, rows.batch), mask, ends, rows)
-        share = torch.zeros(ends.shape)
+        shares = []
         for draw in range(self.params.swaps):
             swapped = self.context.counterfactual_rows(rows, draw=draw)
             theirs, kept = swapped.align(self.tokens(original, swapped.batch)), swapped.kept.cpu()
-            share += self.reduce(own, kept, ends, rows) - self.reduce(theirs, kept, ends, rows)
-        return share / self.params.swaps
+            shares.append(self.reduce(own, kept, ends, rows) - self.reduce(theirs, kept, ends, rows))
+        return torch.stack(shares).mean(0)
 
     def tokens(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
         """[B, T] on the CPU: one number per response token."""
