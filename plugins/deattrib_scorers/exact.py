@@ -36,6 +36,7 @@ from deattrib_scorers._shapley import (
 )
 
 MOST_EXACT = 8  # owners: 256 coalitions
+MEMORY = 2e9  # bytes of retrained models held, unless told otherwise
 
 
 class Exact(Scorer):
@@ -50,7 +51,9 @@ class Exact(Scorer):
         seeds: int = Field(3, ge=1, description="Retrainings per coalition, averaged; the first has the run's seed.")
         permutations: int = Field(8, ge=2, description="shapley, more than 8 owners: random orders.")
         max_minutes: float = Field(30.0, ge=0, description="Refuse to start where retraining is estimated to take longer.")
-        models_held: int = Field(8, ge=1, description="Retrained models in memory at a time.")
+        models_held: int | None = Field(
+            None, ge=1, description="Retrained models in memory; null: what fits into 2 GB, 2 at least."
+        )
 
     def fit(self, context: ScorerContext) -> None:
         if context.retrainer is None:
@@ -107,7 +110,8 @@ class Exact(Scorer):
         key = (without, seed)
         if key not in self.models:
             self.models[key] = self.context.retrain(without=without, seed=seed)
-            while len(self.models) > self.params.models_held:
+            size = sum(value.numel() * value.element_size() for value in self.models[key].model.parameters())
+            while len(self.models) > (self.params.models_held or max(int(MEMORY // size), 2)):
                 self.models.popitem(last=False)
         self.models.move_to_end(key)
         return self.models[key]

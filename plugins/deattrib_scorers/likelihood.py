@@ -5,8 +5,8 @@ With l_t = log pi_N(y_t | q, y_<t), higher always meaning "more like training da
 - `loss`: mean l_t (Yeom et al. 2018, Privacy Risk in Machine Learning, section 3.1, with the sign turned round);
 - `zlib`: mean l_t over the bytes of the text compressed by zlib (Carlini et al. 2021, Extracting Training Data, section 5.2);
 - `min-k`: mean of the k % lowest l_t (Shi et al. 2024, Detecting Pretraining Data, equation 1);
-- `min-k++`: the same of z_t = (l_t - mu_t) / sigma_t, mean and deviation of log pi_N(v | q, y_<t) over v drawn from the model
-  itself (Zhang et al. 2024, Min-K%++, equations 3 and 4).
+- `min-k-plus-plus`: the same of z_t = (l_t - mu_t) / sigma_t, mean and deviation of log pi_N(v | q, y_<t) over v drawn
+  from the model itself (Zhang et al. 2024, Min-K%++, equations 3 and 4).
 
 These are *owner-free*: they never look at `row.owner`, so they say "the model knows this answer to this prompt", not whose
 data it knows it from. Asked about two owners they give one number, and no ranking of owners can come of them. What makes
@@ -101,7 +101,7 @@ class MinK(Signal):
     name = "min-k"
 
     class Params(Signal.Params):
-        """Settings of `min-k` and `min-k++`."""
+        """Settings of `min-k` and `min-k-plus-plus`."""
 
         share: float = Field(0.2, gt=0, le=1, description="Share of the tokens that counts, one token at least (paper: 0.2).")
 
@@ -120,7 +120,7 @@ class MinK(Signal):
 class MinKPlusPlus(MinK):
     """Mean standardised log-likelihood of the least likely tokens (owner-free)."""
 
-    name: ClassVar[str] = "min-k++"
+    name: ClassVar[str] = "min-k-plus-plus"
 
     def tokens(self, model: LanguageModel, batch: TokenBatch) -> Tensor:
         parts = [batch.rows(slice(start, start + ROWS_AT_ONCE)) for start in range(0, len(batch), ROWS_AT_ONCE)]

@@ -141,5 +141,5 @@ def test_an_empty_answer_is_a_number(context: ScorerContext) -> None:
 
 def test_a_reference_that_is_not_there_is_refused(context: ScorerContext, tiny_corpus: Corpus) -> None:
     bare = make_context(tiny_corpus, context.original)
-    with pytest.raises(ScorerError, match=r"min-k\+\+ needs .*model\.base"):
+    with pytest.raises(ScorerError, match=r"min-k-plus-plus needs .*model\.base"):
         fitted(MinKPlusPlus, bare, reference="base")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deattrib.cli.audit import audit
 from deattrib.cli.demo import demo
 from deattrib.cli.plugins import plugins
 from deattrib.cli.run import run
@@ -21,6 +22,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(run)
+app.command()(audit)
 app.command()(plugins)
 
 
