@@ -75,7 +75,7 @@ def audit(
     registry = PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
     for spec in scorers.values():
         registry.make(spec)  # a misspelt name is told before anything is trained
-    start, cache, seconds = time.perf_counter(), cache or cache_folder(), dict[str, float]()
+    cache, clock = cache or cache_folder(), _Clock()
     corpus = load_corpus(config.corpus, config.seed)
     models = prepare_models(corpus, config.model, seed=config.seed, cache=cache, say=lambda text: say("models", text))
     if models.retrainer is None:
@@ -96,35 +96,54 @@ def audit(
         temperature=config.calibration.temperature,
         max_new_tokens=config.calibration.max_new_tokens,
     )
-    seconds["prepare"] = time.perf_counter() - start
+    clock.lap("prepare")
     truth = measure_truth(plan, models.retrainer, probes.rows, say=lambda text: say("exact", text))
-    seconds["exact"] = time.perf_counter() - start - sum(seconds.values())
+    clock.lap("exact")
     yard = Yardstick(probes, truth, plan.owners, settings.bootstrap, config.seed + settings.seed)
     measured, refused = _measure(config, scorers, registry, corpus, models, yard, cache, say)
-    seconds["scorers"] = time.perf_counter() - start - sum(seconds.values())
     timed = timing_rows(probes)
     forward = best_time(lambda: models.original.token_log_probs(timed.batch)) / len(timed)
+    clock.lap("scorers")
+    entries = [_yardstick_entry(yard, plan), *(_entry(item, yard, forward) for item in measured), *refused]
+    clock.lap("figures")
     content = {
+        **_circumstances(config, corpus, settings, run),
+        "owners": list(plan.owners),
+        "forward_seconds": forward,
+        "exact": truth_figures(yard),
+        "scorers": entries,
+        "rows": _rows(probes, yard),
+        "seconds": clock.seconds,
+    }
+    output.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(output / "audit.json", content)
+    atomic_write_text(output / "audit.html", render(content))
+    return AuditResult(output, content)
+
+
+class _Clock:
+    """Seconds of one stage after the other."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, name: str) -> None:
+        now = time.perf_counter()
+        self.seconds[name], self._last = round(now - self._last, 2), now
+
+
+def _circumstances(config: RunConfig, corpus: Corpus, settings: AuditSettings, run: Path | None) -> dict[str, Any]:
+    return {
         "schema": SCHEMA,
         "seed": config.seed,
         "corpus": {"name": corpus.name, "owners": len(corpus.owners), "fingerprint": corpus.fingerprint()},
-        "owners": list(plan.owners),
         "forget_owners": list(corpus.forget_owners),
         "settings": settings.model_dump(mode="json"),
         "run": run.name if run is not None else None,
         "versions": library_versions(),
         "threads": torch.get_num_threads(),
-        "forward_seconds": forward,
-        "exact": truth_figures(yard),
-        "scorers": [_yardstick_entry(yard, plan), *(_entry(item, yard, forward) for item in measured), *refused],
-        "rows": _rows(probes, yard),
     }
-    seconds["figures"] = time.perf_counter() - start - sum(seconds.values())
-    content["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
-    output.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(output / "audit.json", content)
-    atomic_write_text(output / "audit.html", render(content))
-    return AuditResult(output, content)
 
 
 def make_plan(corpus: Corpus, settings: AuditSettings, seed: int) -> Plan:
