@@ -153,6 +153,23 @@ def test_a_scorer_that_cannot_answer_is_named_and_the_others_go_on(done: AuditRe
     assert "no model without owner" in (done.folder / "audit.html").read_text()
 
 
+def test_the_oracle_is_asked_about_forget_owners_only(done: AuditResult) -> None:
+    rows = done.content["rows"]
+    forget, audited = set(done.content["forget_owners"]), set(done.content["owners"])
+    owners = {kind: {row["owner"] for row in rows if row["kind"] == kind} for kind in KINDS}
+    assert owners["oracle"] == owners["policy"] == forget < audited
+    assert all(owners[kind] == audited for kind in ("original", "true", "paraphrase", "gibberish"))
+    overlap = entry(done, "overlap")
+    scores = {
+        kind: [
+            score for score, row in zip(overlap["scores"], rows, strict=True) if row["kind"] == kind and row["owner"] in forget
+        ]
+        for kind in ("original", "oracle")
+    }
+    above = [(a > b) + (a == b) / 2 for a in scores["original"] for b in scores["oracle"]]
+    assert overlap["auroc_original_oracle"] == pytest.approx(sum(above) / len(above))
+
+
 def test_drift_has_the_original_and_every_checkpoint(done: AuditResult) -> None:
     points = entry(done, "overlap")["drift"]
     assert [point["step"] for point in points] == [0, 1, 2]

@@ -65,6 +65,11 @@ class Yardstick:
     def rows(self, *kinds: str) -> Index:
         return np.array([row for row, kind in enumerate(self.probes.kinds) if kind in kinds], dtype=np.int64)
 
+    def about_same(self, kind: str) -> Index:
+        """The original's rows about the owners that rows of another kind are about."""
+        asked = {self.probes.rows.owners[row] for row in self.rows(kind)}
+        return np.array([row for row in self.rows("original") if self.probes.rows.owners[row] in asked], dtype=np.int64)
+
     def interval(self, statistic: Callable[[Index], float], rows: Index) -> dict[str, Any]:
         """A statistic of some rows with its cluster-bootstrap interval."""
         clusters = [self.probes.clusters[row] for row in rows]
@@ -96,7 +101,7 @@ def scorer_figures(scores: Array, everybody: Array | None, attribution: Array | 
         "top1_own": top_one(scores[original], yard.column[original]),
         "top1_exact": top_one(scores[original], exact[original].argmax(1)),
         "auroc_own_other": auroc(own[original], scores[original][others]),
-        "auroc_original_oracle": auroc(own[original], own[yard.rows("oracle")]),
+        "auroc_original_oracle": auroc(own[yard.about_same("oracle")], own[yard.rows("oracle")]),
         "auroc_original_gibberish": auroc(own[original], own[gibberish]),
         "means": {
             kind: {
@@ -144,19 +149,11 @@ def _mean_over_rows(values: Array, rows: Index, yard: Yardstick) -> dict[str, An
 
 def _drift(own: Array, attribution: Array | None, yard: Yardstick) -> list[dict[str, Any]]:
     """Per checkpoint, step 0 being the original asked about the owners that policies are asked about."""
-    asked = {yard.probes.rows.owners[row] for row in yard.rows("policy")}
     points = []
     steps = sorted({step for step in yard.probes.steps if step is not None})
     for step in [0, *steps] if steps else []:
-        kind = "original" if step == 0 else "policy"
-        rows = np.array(
-            [
-                row
-                for row in yard.rows(kind)
-                if (step == 0 or yard.probes.steps[row] == step) and yard.probes.rows.owners[row] in asked
-            ],
-            dtype=np.int64,
-        )
+        policy = [row for row in yard.rows("policy") if yard.probes.steps[row] == step]
+        rows = yard.about_same("policy") if step == 0 else np.array(policy, dtype=np.int64)
         points.append(
             {
                 "step": step,

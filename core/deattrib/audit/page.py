@@ -44,7 +44,11 @@ COLUMNS = (
     ("Top owner", ("top1_own",), "Share of the original's answers for which the owner asked about has the highest score."),
     ("… as exact", ("top1_exact",), "Share for which scorer and retraining name the same owner."),
     ("Own / other", ("auroc_own_other",), "AUROC of the own owner's score against other owners', same answers."),
-    ("Original / oracle", ("auroc_original_oracle",), "AUROC of the original's answers against the oracle's."),
+    (
+        "Original / oracle",
+        ("auroc_original_oracle",),
+        "AUROC of the original's answers about forgotten owners against the oracle's.",
+    ),
     ("Original / gibberish", ("auroc_original_gibberish",), "AUROC of the original's answers against gibberish."),
     ("Forwards", ("cost", "forwards"), "Time of one score over the time of one forward of the original model, same rows."),
 )

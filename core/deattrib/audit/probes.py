@@ -2,7 +2,7 @@
 
 original    the original model's samples to an owner's trained questions
 policy      the same by the policy at a checkpoint of a run, forget owners only
-oracle      the same by the model retrained without the forget owners
+oracle      the same by the model retrained without the forget owners, these owners only
 true        the owner's own answers
 paraphrase  its answers in other words, or to questions phrased as never trained
 holdout     answers of owners that no model was trained on, asked about trained ones
@@ -73,7 +73,7 @@ def gather_probes(
     """Sample and collect.
 
     Args:
-        owners: whose rows; policies are asked about those of them that are to be forgotten.
+        owners: whose rows; policies and the oracle are asked about those of them that are to be forgotten.
         models: (kind, step) -> who is sampled from: ("original", None), ("policy", 20), ...; each is called for once.
         rows: per owner and kind, at most.
     """
@@ -83,7 +83,7 @@ def gather_probes(
     found: list[_Probe] = []
     for (kind, step), load in models.items():
         model = load()
-        asked = [row for owner in owners if kind != "policy" or owner in corpus.forget_owners for row in chosen[owner]]
+        asked = [row for owner in owners if kind == "original" or owner in corpus.forget_owners for row in chosen[owner]]
         for part in chunks(asked, AT_ONCE):
             batch = model.sample(
                 [row.prompt for row in part], max_new_tokens=max_new_tokens, temperature=temperature, generator=generator
