@@ -79,6 +79,7 @@ def test_auroc_and_top_one_with_ties() -> None:
     scores = np.array([[0.1, 0.9], [0.5, 0.5], [0.9, 0.1]])
     assert top_one(scores, np.array([1, 0, 1])) == pytest.approx((1 + 0.5 + 0) / 3)
     assert math.isnan(auroc(np.zeros(0), np.ones(2)))
+    assert math.isnan(top_one(np.ones((3, 1)), np.zeros(3, dtype=np.int64)))
 
 
 def test_the_calibration_curve_by_hand() -> None:

@@ -142,8 +142,11 @@ def auroc(positives: Array, negatives: Array) -> float:
 
 
 def top_one(scores: Array, wanted: npt.NDArray[np.int64]) -> float:
-    """Share of rows [R, O] whose highest column is the wanted one; a tie at the top counts one over its size."""
-    if not len(scores):
+    """Share of rows [R, O] whose highest column is the wanted one; a tie at the top counts one over its size.
+
+    NaN without rows, and where there is but one column to choose from.
+    """
+    if not len(scores) or scores.shape[1] < 2:
         return NAN
     best = scores == scores.max(1, keepdims=True)
     return float((best[np.arange(len(scores)), wanted] / best.sum(1)).mean())
