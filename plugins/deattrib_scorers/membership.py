@@ -4,9 +4,9 @@
 
 With the `counterfactual` reference q' is the same question about a retain owner (names swapped in question and
 response, name tokens left out): the same model, so what is left of the ratio is what it knows of *this* owner. It needs
-no training. With `base` the reference is the model before
-it was trained on the owners, or any model of the same tokenizer given as a folder. The ratio is the reference-based
-membership score of Carlini et al. (2021, Extracting Training Data from Large Language Models).
+no training. With `base` the reference is the model before it was trained on the owners, or any model of the same tokenizer
+given as a folder. The ratio is the reference-based membership score of Carlini et al. (2021, Extracting Training Data from
+Large Language Models). Its relatives without a reference (loss, zlib, min-k, min-k++) are in `deattrib_scorers.likelihood`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor
 
-from deattrib import LanguageModel, Rows, Scorer, ScorerContext, ScorerError, hookimpl, load_language_model
+from deattrib import Rows, Scorer, ScorerContext, hookimpl
+from deattrib_scorers._reference import find_reference
 
 
 class Membership(Scorer):
@@ -35,20 +36,8 @@ class Membership(Scorer):
 
     def fit(self, context: ScorerContext) -> None:
         self.context = context
-        self.kind = self.params.reference
-        if self.kind == "auto":
-            self.kind = "counterfactual" if context.can_swap else "base"
+        self.kind, self.other = find_reference(self.params.reference, context, scorer=self.name)
         self.owner_free = self.kind != "counterfactual"
-        self.other: LanguageModel | None = None
-        if self.kind == "base":
-            self.other = context.base
-            if self.other is None:
-                raise ScorerError(
-                    "membership needs something to compare the original model with: names per owner (reference "
-                    "'counterfactual'), the model before it was trained on the owners (model.base), or a model folder."
-                )
-        elif self.kind != "counterfactual":
-            self.other = load_language_model(self.kind, codec=context.codec, device=context.device)
 
     def score_tokens(self, rows: Rows) -> Tensor:
         """[B, T]: each token's log-likelihood ratio in nats; 0 at names and padding."""

@@ -30,13 +30,15 @@ def test_what_every_plugin_and_every_help_text_imports_loads_no_torch(code: str)
 
 def test_help_names_every_command() -> None:
     text = deattrib("--help").stdout
-    for command in ("demo", "run", "plugins", "score", "check", "new-scorer"):
+    for command in ("demo", "run", "audit", "plugins", "score", "check", "new-scorer"):
         assert command in text
 
 
 def test_plugins_as_json_is_complete() -> None:
     listing = {entry["name"]: entry for entry in json.loads(deattrib("plugins", "--json").stdout)}
     assert {"classifier", "membership", "none", "constant", "random", "shuffled-owner"} <= set(listing)
+    assert {"overlap", "loss", "zlib", "min-k", "min-k-plus-plus", "exact"} <= set(listing)
+    assert listing["exact"]["fidelity"] == "exact"
     assert listing["none"]["fidelity"] == "control"
     assert {entry["state"] for entry in listing.values()} == {"ready"}
 
@@ -51,6 +53,8 @@ def test_plugins_as_json_is_complete() -> None:
         (["run", "c.yaml", "--reward", "clasifier"], "Did you mean 'classifier'"),
         (["run", "c.yaml", "--set", "corpus.forget=4"], "4"),
         (["run", "c.yaml", "--resume", "x"], "leave out config"),
+        (["audit", "missing.yaml"], "missing.yaml"),
+        (["audit", "c.yaml", "--scorers", "clasifier"], "Did you mean 'classifier'"),
     ],
 )
 def test_a_wrong_call_is_one_clear_line_and_no_traceback(tmp_path: Path, arguments: list[str], message: str) -> None:

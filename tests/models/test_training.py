@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+import time
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
 from deattrib.corpus.types import Corpus
+from deattrib.models.batch import TokenBatch
 from deattrib.models.language_model import Codec, fingerprint
 from deattrib.models.recipes import TrainingSettings
-from deattrib.models.training import answer_loss, fine_tune
+from deattrib.models.training import answer_loss, fine_tune, seconds_per_step
 
 SETTINGS = TrainingSettings(steps=8, batch_size=6, learning_rate=5e-3)
 
@@ -53,3 +56,61 @@ def test_lora_is_merged_afterwards(tiny_llama: nn.Module, tiny_codec: Codec, tin
     torch.set_rng_state(state)
     assert set(model.state_dict()) == names
     assert loss_of(model, tiny_codec, tiny_corpus) < before
+
+
+def test_left_out_rows_keep_their_place(
+    tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against a loop by hand over the batches of a training on all rows, the left-out ones taken out of each."""
+    out = tiny_corpus.forget_owners[0]
+    seen: list[tuple[Any, Any]] = []
+    make = TokenBatch.from_lists
+
+    def record(prompts: Any, responses: Any, pad_id: int) -> TokenBatch:
+        seen.append((prompts, responses))
+        return make(prompts, responses, pad_id)
+
+    state = torch.get_rng_state()
+    monkeypatch.setattr(TokenBatch, "from_lists", staticmethod(record))
+    fine_tune(copy.deepcopy(tiny_llama), tiny_codec, tiny_corpus.train, SETTINGS, seed=3)
+    monkeypatch.undo()
+    kept = [row.owner != out for row in tiny_corpus.train]
+    given = fine_tune(copy.deepcopy(tiny_llama), tiny_codec, tiny_corpus.train, SETTINGS, seed=3, kept=kept)
+    torch.set_rng_state(state)
+
+    from transformers import get_cosine_schedule_with_warmup
+
+    gone = {(tuple(tiny_codec.prompt(row.prompt)), tuple(tiny_codec.response(row.response))) for row in tiny_corpus.forget
+            if row.owner == out}  # fmt: skip
+    model = copy.deepcopy(tiny_llama).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=SETTINGS.learning_rate, weight_decay=0.0)
+    schedule = get_cosine_schedule_with_warmup(optimiser, 1, 8)  # 5 % of 8 steps, rounded up
+    dropped = 0
+    for prompts, responses in seen[:8]:
+        pairs = [(p, r) for p, r in zip(prompts, responses, strict=True) if (tuple(p), tuple(r)) not in gone]
+        dropped += len(prompts) - len(pairs)
+        optimiser.zero_grad()
+        answer_loss(model, make([p for p, _ in pairs], [r for _, r in pairs], tiny_codec.pad_id)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimiser.step()
+        schedule.step()
+    assert dropped > 0
+    for name, value in model.state_dict().items():
+        assert torch.allclose(value, given.state_dict()[name], atol=2e-5), name
+
+
+def test_nobody_left_is_a_training_that_changes_nothing(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> None:
+    state = torch.get_rng_state()
+    rows = tiny_corpus.train
+    model = fine_tune(copy.deepcopy(tiny_llama), tiny_codec, rows, SETTINGS, seed=1, kept=[False] * len(rows))
+    torch.set_rng_state(state)
+    assert fingerprint(model) == fingerprint(tiny_llama)
+
+
+def test_the_time_of_a_step_is_measured_without_a_trace(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> None:
+    before, start = fingerprint(tiny_llama), time.perf_counter()
+    state = torch.get_rng_state()
+    seconds = seconds_per_step(tiny_llama, tiny_codec, tiny_corpus.train, SETTINGS)
+    assert 0 < seconds * 3 < time.perf_counter() - start
+    assert fingerprint(tiny_llama) == before
+    assert torch.equal(torch.get_rng_state(), state)

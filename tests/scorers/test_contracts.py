@@ -40,6 +40,38 @@ class TestMembershipBase(ScorerContract):
     scorer = {"name": "membership", "reference": "base"}
 
 
+class TestOverlap(ScorerContract):
+    scorer = "overlap"
+
+
+class TestLongestOverlap(ScorerContract):
+    scorer = {"name": "overlap", "measure": "longest"}
+
+
+class TestLoss(ScorerContract):
+    scorer = "loss"
+
+
+class TestLossShare(ScorerContract):
+    scorer = {"name": "loss", "reference": "counterfactual"}
+
+
+class TestZlib(ScorerContract):
+    scorer = "zlib"
+
+
+class TestMinK(ScorerContract):
+    scorer = "min-k"
+
+
+class TestMinKPlusPlus(ScorerContract):
+    scorer = "min-k-plus-plus"
+
+
+class TestExact(ScorerContract):
+    scorer = {"name": "exact", "owners": "all", "seeds": 1}
+
+
 class TestNoReward(ScorerContract):
     scorer = "none"
 

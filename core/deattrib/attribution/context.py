@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from deattrib.attribution.retraining import Retrainer
 from deattrib.attribution.scorer import ScorerContext
 from deattrib.corpus.types import Corpus, Example
 from deattrib.models.language_model import LanguageModel
@@ -22,12 +23,14 @@ def make_context(
     seed: int = 0,
     cache: Path | None = None,
     half: int | None = None,
+    retrainer: Retrainer | None = None,
 ) -> ScorerContext:
     """What a scorer may know.
 
     Args:
         half: 0 or 1 gives every other row of each owner only, facts with several phrasings being split within the
             fact: two scorers fitted on different halves share no row.
+        retrainer: for scorers that retrain; always on all rows.
     """
 
     def rows_of(owner: str) -> tuple[Example, ...]:
@@ -47,4 +50,5 @@ def make_context(
         dtype=torch.float32,
         seed=seed,
         cache=cache,
+        retrainer=retrainer,
     )

@@ -6,7 +6,7 @@ optional methods is how a scorer says that it can do better than the engine's fa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+    from deattrib.attribution.retraining import Retrainer
     from deattrib.models.batch import TokenBatch
     from deattrib.models.identities import SwappedBatch
     from deattrib.models.language_model import Codec, LanguageModel
@@ -105,6 +106,7 @@ class ScorerContext:
         seed: everything random in `fit` must follow from it.
         cache: folder for artefacts, keyed by content by whoever writes there; None: keep nothing.
         rank: of this process; only rank 0 should write.
+        retrainer: makes the original model again without some owners; None where the recipe is not known.
     """
 
     rows_by_owner: Mapping[str, tuple[Example, ...]]
@@ -120,6 +122,7 @@ class ScorerContext:
     seed: int
     cache: Path | None = None
     rank: int = 0
+    retrainer: Retrainer | None = None
 
     @property
     def owners(self) -> tuple[str, ...]:
@@ -148,6 +151,23 @@ class ScorerContext:
     def policy(self) -> Any:
         """The live policy, read-only; None outside a run."""
         return self.load_policy() if self.load_policy else None
+
+    def retrain(self, *, without: Collection[str] = (), seed: int | None = None) -> LanguageModel:
+        """The original model made again by the run's own recipe, some owners left out; from the cache where it is there.
+
+        For ground truth only: whatever is optimised must not see a retrained model.
+
+        Raises:
+            ScorerError: the run does not know how its original was made.
+        """
+        if self.retrainer is None:
+            from deattrib.errors import ScorerError
+
+            raise ScorerError(
+                "This run cannot retrain its original model: it came from a path, and what it was made from is not known. Give "
+                "model.base (the model before it was trained on the owners) and model.training (the recipe)."
+            )
+        return self.retrainer.model(without=without, seed=self.retrainer.seed if seed is None else seed)
 
     @property
     def can_swap(self) -> bool:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deattrib.cli.audit import audit
 from deattrib.cli.check import check
 from deattrib.cli.demo import demo
 from deattrib.cli.new_scorer import new_scorer
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(run)
+app.command()(audit)
 app.command()(plugins)
 app.command()(score)
 app.command()(check)

@@ -7,7 +7,10 @@ small model with a wide vocabulary, and leaves out the entropy and accuracy that
 
 from __future__ import annotations
 
+import copy
+import random
 import tempfile
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,16 +28,27 @@ def answer_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
     """Mean cross-entropy per response token over the whole batch: a scalar in float32."""
     values = gather_log_probs(response_logits(model, batch)[0], batch.response_ids)
     mask = batch.response_mask
-    return -(values * mask).sum() / mask.sum()
+    return -(values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def fine_tune(
-    model: nn.Module, codec: Codec, rows: Sequence[Example], settings: TrainingSettings, *, seed: int, bf16: bool | None = None
+    model: nn.Module,
+    codec: Codec,
+    rows: Sequence[Example],
+    settings: TrainingSettings,
+    *,
+    seed: int,
+    bf16: bool | None = None,
+    kept: Sequence[bool] | None = None,
 ) -> nn.Module:
     """Train a model on the answers of `rows` and return it (the same object, or the merged one after LoRA).
 
     The order of the batches and everything else that is random follows from `seed`; the global random state is
     set by the trainer and not restored.
+
+    Args:
+        kept: which rows give a loss; None: all. The others stay in the order of batches and are left out of each, so that
+            a kept row meets the same step of the schedule whoever is left out.
     """
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -56,9 +70,12 @@ def fine_tune(
     prompts = [codec.prompt(row.prompt) for row in rows]
     responses = [codec.response(row.response) for row in rows]
     lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-    data = Dataset.from_dict({"prompt_ids": prompts, "response_ids": responses, "length": lengths})
+    used = [True] * len(rows) if kept is None else list(kept)
+    data = Dataset.from_dict({"prompt_ids": prompts, "response_ids": responses, "length": lengths, "kept": used})
 
-    def collate(items: list[dict[str, list[int]]]) -> dict[str, Tensor]:
+    def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        # A batch of left-out rows only still is a step, without a gradient of its own.
+        items = [item for item in items if item["kept"]] or [{**items[0], "response_ids": []}]
         batch = TokenBatch.from_lists(
             [item["prompt_ids"] for item in items], [item["response_ids"] for item in items], codec.pad_id
         )
@@ -100,3 +117,28 @@ def fine_tune(
     if settings.lora_rank:
         trained = trained.merge_and_unload()  # type: ignore[operator]
     return trained.eval()
+
+
+def seconds_per_step(
+    model: nn.Module, codec: Codec, rows: Sequence[Example], settings: TrainingSettings, *, steps: int = 3
+) -> float:
+    """Measured time of one optimiser step, on a copy of the model in float32 with all weights trained.
+
+    An estimate for budgets: LoRA and mixed precision may be faster, and starting the trainer is not in it.
+    """
+    copied = copy.deepcopy(model).requires_grad_(True).train()
+    optimiser = torch.optim.AdamW(copied.parameters(), lr=0.0)
+    device = next(copied.parameters()).device
+    rng = random.Random(0)
+    start = 0.0
+    with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
+        for number in range(steps + 1):
+            if number == 1:  # the first one makes buffers that the others find
+                start = time.perf_counter()
+            some = rng.choices(rows, k=settings.batch_size)
+            batch = codec.encode([row.prompt for row in some], [row.response for row in some]).to(device)
+            optimiser.zero_grad()
+            answer_loss(copied, batch).backward()
+            torch.nn.utils.clip_grad_norm_(copied.parameters(), 1.0)
+            optimiser.step()
+    return (time.perf_counter() - start) / steps

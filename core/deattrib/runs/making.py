@@ -33,13 +33,18 @@ WORTH_A_PROCESS = 4000  # rows trained on, all steps together; below, starting a
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One model to be made: from which one, on which rows, by which recipe, and the cache folder it goes to."""
+    """One model to be made: on which rows, by which recipe, and the cache folder it goes to.
+
+    Attributes:
+        kept: which rows give a loss, the others only keep their place in the order of batches; None: all.
+    """
 
     what: str
     rows: tuple[Example, ...]
     recipe: TrainingSettings
     seed: int
     folder: Path
+    kept: tuple[bool, ...] | None = None
 
     @property
     def done(self) -> bool:
@@ -115,6 +120,7 @@ def _to_json(
         "recipe": job.recipe.model_dump(mode="json"),
         "seed": job.seed,
         "folder": str(job.folder),
+        "kept": job.kept,
         "questions": None
         if questions is None
         else {
@@ -145,8 +151,10 @@ def main(path: str) -> None:
     tokenizer = load_tokenizer(job["start"], settings)
     codec = make_codec(tokenizer, settings)
     model = load_model(job["start"], settings).requires_grad_(True)
-    model = fine_tune(model, codec, _rows(job["rows"]), TrainingSettings.model_validate(job["recipe"]), seed=job["seed"])
-    store(model, tokenizer, Path(job["folder"]))
+    begin = time.perf_counter()
+    recipe = TrainingSettings.model_validate(job["recipe"])
+    model = fine_tune(model, codec, _rows(job["rows"]), recipe, seed=job["seed"], kept=job["kept"])
+    store(model, tokenizer, Path(job["folder"]), seconds=time.perf_counter() - begin)
     if job["questions"] is not None:
         parts = {name: _rows(items) for name, items in job["questions"]["parts"].items()}
         asked = EvaluationSettings.model_validate(job["questions"]["settings"])

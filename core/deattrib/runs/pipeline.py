@@ -160,7 +160,9 @@ def _carry_out(
             questions=Questions(evaluation_rows(corpus, config.evaluation), config.evaluation),
         )
     with _timed(seconds, "fit"):
-        session = Session(config, corpus, models.original, models.base, registry=registry, cache=cache)
+        session = Session(
+            config, corpus, models.original, models.base, registry=registry, cache=cache, retrainer=models.retrainer
+        )
         listener.stage("scorer", f"fitting and calibrating {reward_name(config)}")
         reward = session.fit_reward()
         listener.stage("scorer", "fitting the referee")

@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from deattrib.attribution.retraining import Retrainer
 from deattrib.corpus.types import Corpus, Example
 from deattrib.errors import ModelError
 from deattrib.models.language_model import Codec, LanguageModel, fingerprint
@@ -28,9 +30,10 @@ from deattrib.models.loading import check_vocabulary, load_model, load_tokenizer
 from deattrib.models.recipes import TrainingSettings
 from deattrib.models.scratch import make_model, make_tokenizer
 from deattrib.models.settings import ModelSettings
-from deattrib.models.training import fine_tune
+from deattrib.models.training import fine_tune, seconds_per_step
 from deattrib.runs.making import WORTH_A_PROCESS, Job, Questions, make_side_by_side
 from deattrib.runs.manifest import library_versions
+from deattrib.runs.retraining import RecipeRetrainer
 
 Say = Callable[[str], None]
 SECOND_SEED = 1000  # added to the run's seed for the second oracle
@@ -42,6 +45,7 @@ class Models:
 
     Attributes:
         weights: fingerprints of `original`, `oracle` and `oracle_second` by these names, as far as they are there.
+        retrainer: makes more of them, without some owners or of another seed; None without a base model.
     """
 
     codec: Codec
@@ -50,6 +54,7 @@ class Models:
     oracle: LanguageModel | None
     oracle_second: LanguageModel | None
     weights: Mapping[str, str] = field(default_factory=dict)
+    retrainer: Retrainer | None = None
 
 
 def cache_folder() -> Path:
@@ -77,14 +82,15 @@ def prepare_models(
     Raises:
         ModelError: a path cannot be loaded, or nothing is given to make the original from.
     """
-    maker = _Maker(corpus, settings, seed, cache or cache_folder(), say)
+    maker = ModelMaker(corpus, settings, seed, cache or cache_folder(), say)
     base = maker.base()
     jobs = maker.jobs(base)
     maker.side_by_side(list(jobs.values()), questions)
     modules: dict[str, nn.Module | None] = {name: maker.made(base, job) for name, job in jobs.items()}
     if settings.path:
-        modules["original"] = load_model(settings.path, settings)
-        check_vocabulary(modules["original"], maker.codec, settings.path)
+        given = load_model(settings.path, settings)
+        check_vocabulary(given, maker.codec, settings.path)
+        modules["original"] = given
     if settings.oracle:
         modules["oracle"] = load_model(settings.oracle, settings)
     weights = {name: fingerprint(module) for name, module in modules.items() if module is not None}
@@ -102,10 +108,13 @@ def prepare_models(
         frozen(modules.get("oracle"), "oracle"),
         frozen(modules.get("oracle_second"), "second oracle"),
         weights,
+        RecipeRetrainer(maker, base, corpus, seed) if base is not None else None,
     )
 
 
-class _Maker:
+class ModelMaker:
+    """Makes the models of one run, or finds them in the cache."""
+
     def __init__(self, corpus: Corpus, settings: ModelSettings, seed: int, cache: Path, say: Say) -> None:
         self.corpus, self.settings, self.seed, self.cache, self.say = corpus, settings, seed, cache, say
         self.device = pick_device(settings.device)
@@ -144,10 +153,6 @@ class _Maker:
         """What is to be made of the base model, by name; as many steps for the oracles as for the original."""
         if base is None:
             return {}
-        recipe = self.settings.training
-        if recipe.steps is None:
-            steps = round(recipe.epochs * len(self.corpus.train) / recipe.batch_size)
-            recipe = recipe.model_copy(update={"steps": max(steps, 1)})
         wanted: list[tuple[str, str, Sequence[Example], int]] = []
         if not self.settings.path:
             wanted.append(("original", "original model", self.corpus.train, self.seed))
@@ -155,12 +160,41 @@ class _Maker:
             wanted.append(("oracle", "oracle", self.corpus.retain, self.seed))
             if self.settings.oracles > 1:
                 wanted.append(("oracle_second", "second oracle", self.corpus.retain, self.seed + SECOND_SEED))
-        world = self.corpus.world if recipe.world else ()
-        return {name: self._job(base, (*rows, *world), what, seed, recipe) for name, what, rows, seed in wanted}
+        return {name: self.job(base, rows, what, seed) for name, what, rows, seed in wanted}
 
-    def _job(self, start: nn.Module, rows: Sequence[Example], what: str, seed: int, recipe: TrainingSettings) -> Job:
-        folder = self.cache / "models" / self._key(start, rows, seed, recipe)
-        return Job(what, tuple(rows), recipe, seed, folder)
+    def job(self, base: nn.Module, rows: Sequence[Example], what: str, seed: int, *, left_out: Collection[str] = ()) -> Job:
+        """The base model fine-tuned on rows by the run's recipe, as many steps whatever the rows.
+
+        Args:
+            left_out: owners whose rows keep their place in the order of batches and give no loss.
+        """
+        recipe = self.settings.training
+        if recipe.world:
+            rows = (*rows, *self.corpus.world)
+        if recipe.steps is None:
+            steps = round(recipe.epochs * len(self.corpus.train) / recipe.batch_size)
+            recipe = recipe.model_copy(update={"steps": max(steps, 1)})
+        return self._job(base, rows, what, seed, recipe, tuple(row.owner not in left_out for row in rows) if left_out else None)
+
+    def _job(
+        self,
+        start: nn.Module,
+        rows: Sequence[Example],
+        what: str,
+        seed: int,
+        recipe: TrainingSettings,
+        kept: tuple[bool, ...] | None = None,
+    ) -> Job:
+        folder = self.cache / "models" / self._key(start, rows, seed, recipe, kept)
+        return Job(what, tuple(rows), recipe, seed, folder, kept)
+
+    def seconds(self, base: nn.Module, job: Job) -> float:
+        """What `made` takes without the cache: as recorded with the job's model, else a few steps measured."""
+        if job.done:
+            recorded = json.loads((job.folder / "complete.json").read_text(encoding="utf-8")).get("seconds")
+            if recorded is not None:
+                return float(recorded)
+        return (job.recipe.steps or 1) * seconds_per_step(base, self.codec, job.rows, job.recipe)
 
     def side_by_side(self, jobs: Sequence[Job], questions: Questions | None) -> None:
         """Make what is missing in processes of their own, where that is quicker; otherwise leave it to `made`."""
@@ -179,14 +213,17 @@ class _Maker:
         if job.done:
             self.say(f"{job.what}: from the cache")
             return load_model(str(job.folder), self._plain)
-        self.say(f"{job.what}: training on {len(job.rows)} rows")
+        self.say(f"{job.what}: training on {sum(job.kept) if job.kept else len(job.rows)} rows")
         assert start is not None
+        begin = time.perf_counter()
         model = copy.deepcopy(start).requires_grad_(True)
-        model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed)
-        store(model, self.tokenizer, job.folder)
+        model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed, kept=job.kept)
+        store(model, self.tokenizer, job.folder, seconds=time.perf_counter() - begin)
         return model
 
-    def _key(self, start: nn.Module, rows: Sequence[Example], seed: int, recipe: Any) -> str:
+    def _key(
+        self, start: nn.Module, rows: Sequence[Example], seed: int, recipe: TrainingSettings, kept: tuple[bool, ...] | None
+    ) -> str:
         versions = library_versions()
         content = {
             "start": fingerprint(start),
@@ -196,16 +233,19 @@ class _Maker:
             "seed": seed,
             "versions": {name: versions[name] for name in ("torch", "transformers", "trl", "peft")},
         }
+        if kept is not None:
+            content["kept"] = kept
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def store(model: nn.Module, tokenizer: Any, folder: Path) -> None:
+def store(model: nn.Module, tokenizer: Any, folder: Path, *, seconds: float) -> None:
     """Write to a folder beside, then rename; another process that was faster wins."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
     try:
         save_model(model, tokenizer, staging)
-        (staging / "complete.json").write_text(json.dumps({"schema": 1, "fingerprint": fingerprint(model)}), encoding="utf-8")
+        complete = {"schema": 1, "fingerprint": fingerprint(model), "seconds": round(seconds, 2)}
+        (staging / "complete.json").write_text(json.dumps(complete), encoding="utf-8")
         if folder.exists() and not (folder / "complete.json").is_file():
             shutil.rmtree(folder)
         try:

@@ -9,6 +9,7 @@ from typing import Any
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.context import make_context
 from deattrib.attribution.plugins import PluginRegistry
+from deattrib.attribution.retraining import Retrainer
 from deattrib.attribution.settings import CalibrationSettings
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError
@@ -29,6 +30,7 @@ class Session:
         corpus, original, base: data and models; `original` is taken over by the policy.
         registry: where scorers are looked up.
         cache: folder for scorers' artefacts, or None.
+        retrainer: for scorers that retrain the original, or None.
     """
 
     def __init__(
@@ -40,12 +42,14 @@ class Session:
         *,
         registry: PluginRegistry,
         cache: Path | None = None,
+        retrainer: Retrainer | None = None,
     ) -> None:
         self.config, self.corpus, self.base, self.registry = config, corpus, base, registry
         self.settings = settle_references(config.ppo, corpus, base)
         self._original = original
         self._policy: Policy | None = None
         self.cache = cache
+        self.retrainer = retrainer
 
     @property
     def original(self) -> LanguageModel:
@@ -60,6 +64,7 @@ class Session:
             seed=seed,
             cache=self.cache,
             half=half,
+            retrainer=self.retrainer,
         )
         # The original moves into the policy once that exists; scorers ask for it anew each time.
         object.__setattr__(context, "load_original", lambda: self._original)

@@ -64,7 +64,9 @@ class Stage:
         self.base = LanguageModel(world.base.clone(), world.codec, name="base")
         self.policy: Policy | None = None
         self.asked_for_policy = False
-        context = make_context(world.corpus, self.original, base=self.base, policy=self._read_policy, seed=seed)
+        context = make_context(
+            world.corpus, self.original, base=self.base, policy=self._read_policy, seed=seed, retrainer=world.retrainer
+        )
         self.context = change(replace(context, load_original=lambda: self.original))
         self.guard = GuardedScorer(scorer, codec=world.codec, name=scorer.name, watch=self.original.model)
         self.guard.fit(self.context)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from deattrib.attribution.retraining import Retrainer
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.fictitious import fictitious_corpus
 from deattrib.corpus.types import Corpus, Example
@@ -35,11 +36,13 @@ class World:
     Attributes:
         corpus: 4 made-up authors with 8 rows each, names included; the last author is to be forgotten.
         original, base: frozen; whoever checks a scorer hands it copies.
+        retrainer: makes the original again without some owners, for scorers that ask for it.
     """
 
     corpus: Corpus
     original: LanguageModel
     base: LanguageModel
+    retrainer: Retrainer | None = None
 
     @property
     def codec(self) -> Codec:
@@ -75,4 +78,4 @@ def make_world(cache: Path | None = None) -> World:
     corpus = fictitious_corpus(seed=SEED, owners=4, facts=4, forget=1, shadow_owners=4, holdout_owners=1, world_repeats=1)
     models = prepare_models(corpus, SETTINGS, seed=SEED, cache=cache or cache_folder(), say=lambda _: None)
     assert models.base is not None
-    return World(corpus, models.original, models.base)
+    return World(corpus, models.original, models.base, models.retrainer)

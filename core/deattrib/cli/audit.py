@@ -1,0 +1,139 @@
+"""`deattrib audit`: scorers next to exact attribution by retraining."""
+
+from __future__ import annotations
+
+import math
+import re
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deattrib.cli.run import Set, Threads, quiet_libraries
+
+Owners = Annotated[int, typer.Option(min=1, help="Owners that are left out one at a time, forget owners first.")]
+
+
+def audit(
+    target: Annotated[str, typer.Argument(help="A config file, a run folder (its checkpoints are audited too), or 'demo'.")],
+    scorers: Annotated[
+        str, typer.Option(help="Names separated by commas, each with settings after colons: min-k:reference=base:share=0.1.")
+    ] = "classifier,membership,overlap,loss,min-k",
+    owners: Owners = 4,
+    seeds: Annotated[int, typer.Option(min=1, help="Retrainings per left-out owner.")] = 3,
+    rows: Annotated[int, typer.Option(min=1, help="Responses per owner and kind, at most.")] = 8,
+    subsets: Annotated[int, typer.Option(min=0, help="Random halves of the owners for the LDS; 0: none.")] = 0,
+    subset_seeds: Annotated[int, typer.Option(min=1, help="Retrainings per half; one gives no noise ceiling.")] = 2,
+    max_minutes: Annotated[float, typer.Option(min=0, help="Refuse where retraining is estimated to take longer.")] = 60.0,
+    set_: Set = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of the run that is audited.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder; by default audits/NAME-seedN.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print audit.json instead of a table.")] = False,
+    threads: Threads = None,
+) -> None:
+    """Compare scorers with retraining: rank correlation, LDS, top owner, calibration, gibberish, cost, drift."""
+    from deattrib.audit.settings import AuditSettings
+
+    config, run = _config(target, set_ or [], seed)
+    settings = AuditSettings(
+        owners=owners, seeds=seeds, rows=rows, subsets=subsets, subset_seeds=subset_seeds, max_minutes=max_minutes
+    )
+    specs = {text: parse_scorer(text) for text in split_scorers(scorers)}
+    folder = output or _default_output(config.name, config.seed)
+    quiet_libraries()
+    import torch
+
+    from deattrib.runs.audit import audit as carry_out
+
+    if threads:
+        torch.set_num_threads(threads)
+
+    def say(stage: str, detail: str) -> None:
+        typer.echo(f"{stage:9s} {detail}", err=True)
+
+    result = carry_out(config, specs, settings, output=folder, run=run, say=say)
+    if as_json:
+        typer.echo((result.folder / "audit.json").read_text(encoding="utf-8"))
+    else:
+        typer.echo(table(result.content))
+        typer.echo(f"\naudit: {result.folder / 'audit.html'}")
+
+
+def _config(target: str, overrides: list[str], seed: int | None) -> tuple[Any, Path | None]:
+    from deattrib.runs.config import build_config
+
+    if target == "demo":
+        from importlib import resources
+
+        from deattrib.runs.yaml_file import parse_yaml
+
+        text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
+        return build_config(data=parse_yaml(text, source="demo.yaml"), overrides=overrides, seed=seed), None
+    path = Path(target)
+    if path.is_dir():
+        from deattrib.runs.folder import read_config
+
+        return build_config(data=read_config(path), overrides=overrides, seed=seed), path
+    return build_config(path=path, overrides=overrides, seed=seed), None
+
+
+def split_scorers(text: str) -> list[str]:
+    """Names at commas outside brackets; each once, in order."""
+    return list(dict.fromkeys(part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()))
+
+
+def parse_scorer(text: str) -> str | dict[str, Any]:
+    """'name', or 'name:key=value:key=value' as a mapping; `file.py:Class` stays one name."""
+    from deattrib.errors import ConfigError
+    from deattrib.runs.overrides import parse_override
+
+    parts = text.split(":")
+    name = ":".join(part for part in parts if "=" not in part)
+    spec: dict[str, Any] = {"name": name}
+    for part in parts:
+        if "=" in part:
+            keys, value = parse_override(part)
+            if len(keys) != 1 or keys[0] == "name":
+                raise ConfigError(f"--scorers {text!r}: {part!r} is no setting of a scorer; expected name:key=value.")
+            spec[keys[0]] = value
+    return spec if len(spec) > 1 else name
+
+
+def _default_output(name: str, seed: int) -> Path:
+    path, number = Path("audits") / f"{name}-seed{seed}", 1
+    while (path / "audit.json").exists():
+        number += 1
+        path = Path("audits") / f"{name}-seed{seed}-{number}"
+    return path
+
+
+def table(content: dict[str, Any]) -> str:
+    """One scorer a line."""
+    heads = ("Spearman", "95 %", "owners", "LDS", "top-1", "own/other", "gibberish", "forwards")
+    lines = ["", f"{'':28s}" + "".join(f"{head:>15s}" if head == "95 %" else f"{head:>11s}" for head in heads)]
+    for entry in content["scorers"]:
+        name = entry["name"][:27]
+        if entry["error"]:
+            lines.append(f"{name:28s}  {entry['error'][:110]}")
+            continue
+        rho, cost = entry["rows"]["spearman"], entry["cost"]
+        cells = [
+            _cell(rho["value"]),
+            f"{rho['low']:6.2f} – {rho['high']:.2f}".rjust(15),
+            _cell(entry["owners"]["spearman"]["value"]),
+            _cell(entry["lds"]["value"] if entry["lds"] else None),
+            _cell(entry["top1_own"]),
+            _cell(entry["auroc_own_other"]),
+            _cell(entry["means"]["gibberish"]["attribution"]),
+            _cell(cost["forwards"] if cost else None),
+        ]
+        lines.append(f"{name:28s}" + "".join(cells))
+    exact = content["exact"]
+    lines.append(
+        f"{'ceiling':28s}{_cell(exact['ceiling_rows'])}{'':15s}{_cell(exact['ceiling_owners'])}{_cell(exact['ceiling_lds'])}"
+    )
+    return "\n".join(lines)
+
+
+def _cell(value: float | None) -> str:
+    return f"{'–':>11s}" if value is None or math.isnan(value) else f"{value:11.2f}"
