@@ -1,6 +1,6 @@
 """What the gradient-linear scorers share: rows in, derivatives along the owners' directions out.
 
-A response's score is the mean over its tokens of w_t <grad log p(y_t | q, y_<t), v_owner>, so that every token has its
+A response's score is the mean over its tokens of w_t <grad log p(y_t | q, y_<t), v_owner>, so that every token has a
 share and every prefix is a running sum. What differs is how the directions are made (`fit`) and how a token is weighted (`weigh`).
 """
 
@@ -61,6 +61,8 @@ class DirectionScorer(Scorer):
     Params = DirectionParams  # type: ignore[assignment]
     context: ScorerContext | None = None
     checkpoints: Sequence[Checkpoint] = ()
+    # Where a setting rules out one direction per owner: whole responses against all owners, rows -> [B, owners].
+    table: Callable[[Rows], Tensor] | None = None
 
     def weigh(self, log_probs: Tensor) -> Tensor:
         """Weights of the response's tokens from their log-probabilities: [B, T] -> [B, T]."""
@@ -123,7 +125,7 @@ class DirectionScorer(Scorer):
             yield module
 
     def _fitted(self) -> ScorerContext:
-        if self.context is None or not self.checkpoints:
+        if self.context is None or not (self.checkpoints or self.table):
             raise ScorerError(f"{self.name} has no directions yet: call fit() first; close() ends its use.")
         return self.context
 
@@ -131,6 +133,8 @@ class DirectionScorer(Scorer):
     def score_tokens(self, rows: Rows) -> Tensor:
         """[B, T]: weighted derivative of each token's log-probability along the owner's direction; 0 at padding."""
         self._fitted()
+        if self.table is not None:  # no shares there: every token gets the response's score, so that their mean is right
+            return self.score(rows)[:, None] * rows.batch.response_mask.cpu()
         total = torch.zeros(rows.batch.response_ids.shape)
         for checkpoint in self.checkpoints:
             index = self._index(rows, checkpoint.directions)
@@ -153,19 +157,27 @@ class DirectionScorer(Scorer):
         return values * self.weigh(log_probs)
 
     def score_prefixes(self, rows: Rows, ends: Tensor) -> Tensor:
+        if self.table is not None:
+            return prefix_by_prefix(self.score, rows, ends)
         running = torch.nn.functional.pad(self.score_tokens(rows).cumsum(1), (1, 0))
         ends = torch.minimum(ends.cpu(), rows.batch.response_lengths.cpu()[:, None])
         return running.gather(1, ends) / ends.clamp(min=1)
 
     def score(self, rows: Rows) -> Tensor:
+        if self.table is not None:
+            owners = self._fitted().owners
+            index = torch.tensor([position_of(owner, owners, self.name) for owner in rows.owners])
+            return self.table(rows).gather(1, index[:, None]).squeeze(1)
         return self.score_tokens(rows).sum(1) / rows.batch.response_lengths.cpu().clamp(min=1)
 
     def score_owners(self, rows: Rows, owners: Sequence[str]) -> Tensor:
         """[B, len(owners)] by one forward and one backward pass, however many owners."""
-        self._fitted()
+        known = self._fitted().owners
+        if self.table is not None:
+            return self.table(rows)[:, [position_of(owner, known, self.name) for owner in owners]]
         total = torch.zeros(len(rows), len(owners))
         for checkpoint in self.checkpoints:
-            columns = [self._position(owner, checkpoint.directions) for owner in owners]
+            columns = [position_of(owner, checkpoint.directions.owners, self.name) for owner in owners]
             with self.model(checkpoint.name) as module:
                 sites = self.sites(module)
                 for part, batch in self._parts(rows.batch, module):
@@ -189,20 +201,21 @@ class DirectionScorer(Scorer):
 
     def _direction_of(self, owner: str, directions: Directions) -> int:
         context = self._fitted()
-        position = self._position(owner, directions)
+        position = position_of(owner, directions.owners, self.name)
         shared = self.params.direction == "forget-set" and owner in context.forget_owners
         return directions.owners.index(FORGET_SET) if shared else position
-
-    def _position(self, owner: str, directions: Directions) -> int:
-        if owner not in directions.owners:
-            raise ScorerError(
-                f"{self.name} has no direction of owner {owner!r}; it was fitted on {len(self._fitted().owners)}."
-            )
-        return directions.owners.index(owner)
 
     def close(self) -> None:
         self.checkpoints = ()
         self.loaded = {}
+        self.table = None
+
+
+def position_of(owner: str, owners: Sequence[str], scorer: str) -> int:
+    """Where an owner stands; raises ScorerError for one that was not there at fit."""
+    if owner not in owners:
+        raise ScorerError(f"{scorer} was not fitted on owner {owner!r}; it knows {len(owners)} owners.")
+    return owners.index(owner)
 
 
 def owner_batches(context: ScorerContext, size: int) -> Iterator[tuple[int, TokenBatch]]:
