@@ -3,12 +3,13 @@
 At its start an adapter W + B A has B = 0, so only B has a gradient, G A^T with G the gradient of W. Inner products of such
 gradients are <G_i A^T, G_j A^T> = <G_i A^T A, G_j>: a direction in B is the direction (.) A in W. So scores in the adapter's
 parameters need no adapter; A is drawn as peft draws it. This is the gradient that LESS compares (Xia et al. 2024,
-Selecting Influential Data for Targeted Instruction Tuning, section 4.1), without its warm-up.
+Selecting Influential Data for Targeted Instruction Tuning), without its warm-up.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 
 import torch
@@ -67,4 +68,4 @@ class AdapterSpace:
 def _draw(key: str, rank: int, width: int) -> Tensor:
     """[rank, width] uniform in +-1/sqrt(width), as `nn.init.kaiming_uniform_(a=sqrt(5))` does."""
     generator = torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(key.encode()).digest()[:7], "big"))
-    return (2 * torch.rand(rank, width, generator=generator) - 1) * float(width) ** -0.5
+    return (2 * torch.rand(rank, width, generator=generator) - 1) / math.sqrt(width)

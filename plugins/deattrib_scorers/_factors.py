@@ -96,7 +96,12 @@ def _products(one: Pair, other: Pair) -> Tensor:
 
 
 def gradient_factors(
-    model: nn.Module, sites: Sequence[Site], batch: TokenBatch, weigh: Callable[[Tensor], Tensor]
+    model: nn.Module,
+    sites: Sequence[Site],
+    batch: TokenBatch,
+    weigh: Callable[[Tensor], Tensor],
+    *,
+    draw: torch.Generator | None = None,
 ) -> tuple[Factors, Tensor]:
     """Gradients of sum_t w[b, t] log p(y_t | q, y_<t), row by row.
 
@@ -105,6 +110,8 @@ def gradient_factors(
         sites: the parameters to differentiate with respect to.
         batch: B rows on the model's device.
         weigh: log-probabilities [B, T] (detached) -> weights [B, T]; padding is left out afterwards.
+        draw: take the gradient at tokens drawn from the model's own distribution instead of the response's (as the Fisher
+            matrix is defined); a CPU generator.
 
     Returns:
         the factors, and the log-probabilities [B, T], 0 at padding.
@@ -115,6 +122,8 @@ def gradient_factors(
     with torch.no_grad():
         exact = logits.detach() if logits.dtype == torch.float64 else logits.detach().float()
         log_probs = exact.log_softmax(-1)
+        if draw is not None:
+            ids = torch.multinomial(log_probs.flatten(0, 1).exp().cpu(), 1, generator=draw).view(ids.shape).to(ids)
         chosen = torch.where(mask, log_probs.gather(2, ids).squeeze(2), 0.0)
         weights = torch.where(mask, weigh(chosen), 0.0).to(exact)[:, :, None]
         # d log p(y) / dz = 1[y] - p, by hand: autograd would keep and clear several tensors as wide as the vocabulary.

@@ -1,7 +1,8 @@
 """What the gradient-linear scorers share: rows in, derivatives along the owners' directions out.
 
 A response's score is the mean over its tokens of w_t <grad log p(y_t | q, y_<t), v_owner>, so that every token has a
-share and every prefix is a running sum. What differs is how the directions are made (`fit`) and how a token is weighted (`weigh`).
+share and every prefix is a running sum. What differs is how the directions are made (`fit`) and how a token is weighted
+(`weigh`).
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class DirectionParams(BaseModel, extra="forbid", frozen=True):
     checkpoints: tuple[str, ...] = Field(
         ("auto",),
         min_length=1,
-        description="Where gradients are taken: 'original', 'base', 'auto' (base where there is one), model folders (TracIn), or "
-        "'policy': the owners' at the original model, the responses' at the live policy.",
+        description="Where gradients are taken: 'original', 'base', 'auto' (base where there is one), model folders "
+        "(TracIn), or 'policy': the owners' at the original model, the responses' at the live policy.",
     )
     checkpoint_weights: tuple[float, ...] | None = Field(
         None, description="One per checkpoint, such as its learning rate; all 1 if not given."

@@ -1,7 +1,7 @@
 """Factored random projections: P_l (x) P_r per matrix, so that a gradient is projected without being formed.
 
 For the pair (G, x) of a linear layer P_l^T (sum_t G_t x_t^T) P_r = sum_t (P_l^T G_t)(P_r^T x_t)^T: two thin products per layer.
-This is the layer-wise projection of LoGra (Choe et al. 2024, What is Your Data Worth to GPT?, section 3), drawn from the seed
+This is the layer-wise projection of LoGra (Choe et al. 2024, What is Your Data Worth to GPT?), drawn from the seed
 instead of from principal components. Entries are N(0, 1/r), so E[P P^T] = 1 and inner products are kept on average. A side no
 wider than r is left whole.
 """
@@ -9,6 +9,7 @@ wider than r is left whole.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -42,7 +43,7 @@ def _side(key: str, width: int, rank: int) -> Tensor:
         return torch.eye(width)
     digest = hashlib.sha256(key.encode()).digest()
     generator = torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
-    return torch.randn(width, rank, generator=generator) * float(rank) ** -0.5
+    return torch.randn(width, rank, generator=generator) / math.sqrt(rank)
 
 
 def features(factors: Factors, projection: Projection) -> Tensor:

@@ -66,7 +66,8 @@ def _forward(
 ) -> tuple[Tensor, Tensor]:
     def add(output: Tensor, extra: Tensor) -> Tensor:
         primal, tangent = forward_ad.unpack_dual(output)
-        return forward_ad.make_dual(primal, extra if tangent is None else tangent + extra)
+        dual: Tensor = forward_ad.make_dual(primal, extra if tangent is None else tangent + extra)
+        return dual
 
     try:
         with forward_ad.dual_level(), sdpa_kernel(SDPBackend.MATH), _pushed(sites, directions, index, add):

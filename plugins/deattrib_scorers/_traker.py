@@ -1,7 +1,7 @@
 """The authors' TRAK library (distribution `traker`) behind the same questions: a reference, far from loop speed.
 
-It brings no output function for causal language models, so one is given here: f = sum over response tokens of
-log(p_t / (1 - p_t)), with the mean of 1 - p_t as the row's weight. The library loads checkpoints into the model it is given, so it
+It brings no output function for causal language models, so one is given here: f = sum over response tokens of log(p_t /
+(1 - p_t)), with the mean of 1 - p_t as the row's weight. The library loads checkpoints into the model it is given, so it
 gets a copy.
 """
 

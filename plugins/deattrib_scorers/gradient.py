@@ -2,13 +2,14 @@
 
     s(y) = 1/T sum_t <grad log p(y_t | q, y_<t), v_owner>,   v_owner = sum over the owner's rows of grad mean_t log p
 
-is GradDot (Charpiat et al. 2019, Input Similarity from the Neural Network Perspective, section 2); summed over checkpoints
-it is TracInCP (Pruthi et al. 2020, Estimating Training Data Influence by Tracing Gradient Descent, section 3.2, equation 2). With
-`similarity: normalised` each training gradient counts with length 1, so that no single surprising row decides for its owner;
-`cosine` divides by the response's gradient norm too (taken from activations and output gradients: ghost norms).
+is GradDot (Charpiat et al. 2019, Input Similarity from the Neural Network Perspective); summed over
+checkpoints it is TracInCP (Pruthi et al. 2020, Estimating Training Data Influence by Tracing Gradient Descent).
+With `similarity: normalised` each training gradient counts with length 1, so that no single surprising
+row decides for its owner; `cosine` divides by the response's gradient norm too (taken from activations and output
+gradients: ghost norms).
 
-Where we deviate: the owner's rows are summed into one direction before anything is scored, which for the first two is the same
-number; `contrast` takes the mean of the other owners' directions off, which leaves what is particular to the owner.
+Where we deviate: the owner's rows are summed into one direction before anything is scored, which for the first two is the
+same number; `contrast` takes the mean of the other owners' directions off, which leaves what is particular to the owner.
 """
 
 from __future__ import annotations
@@ -71,7 +72,8 @@ class Gradient(DirectionScorer):
 
         def core(name: str, factors: Factors, row_weights: Tensor) -> Tensor:
             left, right = projection[name]
-            return torch.tensordot(row_weights.to(left), project(factors.pairs[name], left, right), 1)
+            rows = project(factors.pairs[name], left, right)
+            return (row_weights.to(left)[:, None, None] * rows).sum(0)
 
         totals: list[Summed] = [{} for _ in context.owners]
         for number, batch in owner_batches(context, self.params.batch_size):

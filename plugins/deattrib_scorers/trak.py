@@ -1,19 +1,20 @@
 """TRAK: attribution by a linear model of randomly projected gradients, folded into one direction per owner.
 
-Park et al. 2023, TRAK: Attributing Model Behavior at Scale, section 3, equations 13 to 17: with phi(z) = P^T grad f(z; theta),
-f the log-odds of the right answer, Phi the rows phi(z_i) of the training set and Q = diag(1 - p_i),
+Park et al. 2023, TRAK: Attributing Model Behavior at Scale, section 3: with phi(z) = P^T grad f(z; theta), f the log-odds
+of the right answer, Phi the rows phi(z_i) of the training set and Q = diag(1 - p_i),
 
     tau(z) = phi(z)^T (Phi^T Phi + lambda 1)^-1 Phi^T Q.
 
 Summed over an owner's rows and written as one direction v = P (Phi^T Phi + lambda 1)^-1 sum_i q_i phi(z_i), a score is
 <grad f(z), v>, which no longer depends on the size of the corpus.
 
-Where we deviate: (1) f is the sum over tokens of log(p_t / (1 - p_t)), since the 1 - p of a whole sequence is 1; q likewise
-weights every token with its own 1 - p_t, which turns sum_t q_t grad f_t into the gradient of the log-likelihood (`weighting:
-token`; `row` is the paper's one weight per row, the mean of 1 - p_t). (2) P is a random projection per layer (see _projection.py),
-not one of the whole gradient. (3) a ridge, relative to the mean squared feature norm; the paper needs none because its
-projection is narrower than the corpus. (4) soft-thresholding acts on single training rows, so it is only there outside the folded
-path. Scores of several checkpoints are averaged, and so are the Q (equation 17 averages both factors; here per checkpoint).
+Where we deviate: (1) f is the sum over tokens of log(p_t / (1 - p_t)), since the 1 - p of a whole sequence is 1; q
+likewise weights every token with its own 1 - p_t, which turns sum_t q_t grad f_t into the gradient of the log-likelihood
+(`weighting: token`; `row` is the paper's one weight per row, the mean of 1 - p_t). (2) P is a random projection per layer
+(see _projection.py), not one of the whole gradient. (3) a ridge, relative to the mean squared feature norm; the paper
+needs none because its projection is narrower than the corpus. (4) soft-thresholding acts on single training rows, so it
+is only there outside the folded path. Scores of several checkpoints are averaged as they are; the paper averages the Q
+and the rest apart.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Trak(DirectionScorer):
         weighting: Literal["token", "row", "none"] = Field("token", description="Where the 1 - p of Q goes; see the module.")
         floor: float = Field(0.05, gt=0, le=1, description="Least 1 - p of a token: what is surely known else outweighs all.")
         soft_threshold: int | None = Field(
-            None, ge=1, description="Keep this many training rows per response (section 3.2, step 4); slow, not folded."
+            None, ge=1, description="Keep this many training rows per response; slow, not folded."
         )
 
     def weigh(self, log_probs: Tensor) -> Tensor:

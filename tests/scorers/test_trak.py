@@ -145,7 +145,7 @@ def test_the_authors_library_ranks_alike_on_the_same_projection(context: ScorerC
                 sizes = [shape.numel() for shape in shapes.values()]
                 parts = grads.split(sizes, 1)
                 named = {n: part.reshape(-1, *shape) for (n, shape), part in zip(shapes.items(), parts, strict=True)}
-            return torch.cat([(l.T @ named[n] @ r).flatten(1) for n, (l, r) in projection.items()], 1)
+            return torch.cat([(left.T @ named[n] @ right).flatten(1) for n, (left, right) in projection.items()], 1)
 
         def free_memory(self) -> None:
             pass
