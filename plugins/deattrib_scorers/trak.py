@@ -9,8 +9,9 @@ Summed over an owner's rows and written as one direction v = P (Phi^T Phi + lamb
 <grad f(z), v>, which no longer depends on the size of the corpus.
 
 Where we deviate: (1) f is the sum over tokens of log(p_t / (1 - p_t)), since the 1 - p of a whole sequence is 1; q
-likewise weights every token with its own 1 - p_t, which turns sum_t q_t grad f_t into the gradient of the log-likelihood
-(`weighting: token`; `row` is the paper's one weight per row, the mean of 1 - p_t). (2) P is a random projection per layer
+is one weight per row, the mean of 1 - p_t (`weighting: row`), or every token's own 1 - p_t, which turns sum_t q_t grad f_t
+into the gradient of the log-likelihood (`token`; its part outside the span of Phi is scaled by 1 / lambda, which did badly
+where the projection was wider than the corpus). (2) P is a random projection per layer
 (see _projection.py), not one of the whole gradient. (3) a ridge, relative to the mean squared feature norm; the paper
 needs none because its projection is narrower than the corpus. (4) soft-thresholding acts on single training rows, so it
 is only there outside the folded path. Scores of several checkpoints are averaged as they are; the paper averages the Q
@@ -48,7 +49,7 @@ class Trak(DirectionScorer):
         )
         dimensions: int = Field(2048, gt=100, description="traker: width of its projection (it fails at 100 or less).")
         ridge: float = Field(0.1, gt=0, description="lambda, in units of the mean squared norm of a training feature.")
-        weighting: Literal["token", "row", "none"] = Field("token", description="Where the 1 - p of Q goes; see the module.")
+        weighting: Literal["token", "row", "none"] = Field("row", description="Where the 1 - p of Q goes; see the module.")
         floor: float = Field(0.05, gt=0, le=1, description="Least 1 - p of a token: what is surely known else outweighs all.")
         soft_threshold: int | None = Field(
             None, ge=1, description="Keep this many training rows per response; slow, not folded."
@@ -58,6 +59,12 @@ class Trak(DirectionScorer):
         return 1 / (1 - log_probs.exp()).clamp(min=self.params.floor)
 
     # -- fitting ------------------------------------------------------------------------------------------------------
+    def sites(self, module: nn.Module) -> tuple[Site, ...]:
+        """Linear layers, and embeddings that share a matrix with one: others project to noise."""
+        found = super().sites(module)
+        used = {site.weight for site in found if site.kind in ("linear", "transposed")}
+        return tuple(site for site in found if site.weight in used and site.weight is not None)
+
     def fit(self, context: ScorerContext) -> None:
         self.solved: list[tuple[Projection, Tensor]] = []
         if self.params.backend == "traker":
