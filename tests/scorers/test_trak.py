@@ -111,6 +111,15 @@ def test_owners_tokens_and_prefixes_agree_with_the_score(context: ScorerContext,
     assert torch.allclose(scorer.score_prefixes(rows, ends), cut, **close)
 
 
+def test_an_embedding_counts_only_where_it_is_the_head_too(context: ScorerContext) -> None:
+    tied = context.original.model
+    untied = type(tied)(type(tied.config)(**{**tied.config.to_dict(), "tie_word_embeddings": False}))  # type: ignore[operator, union-attr]
+    for model, expected in ((tied, True), (untied, False)):
+        weights = {site.weight for site in Trak().sites(model)}
+        assert ("model.embed_tokens.weight" in weights) == expected
+        assert ("lm_head.weight" in weights) != expected
+
+
 def test_soft_thresholding(context: ScorerContext) -> None:
     rows = responses(context)
     folded = fitted(context, rank=4).score_owners(rows, OWNERS)
