@@ -35,6 +35,7 @@ docs: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/ppo_step.py
+	$(BIN)/python tests/benchmarks/attribution.py
 
 clean:
 	rm -rf $(VENV) dist build

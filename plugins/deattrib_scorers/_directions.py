@@ -1,0 +1,166 @@
+"""One direction in parameter space per owner: what every gradient-linear attributor comes down to.
+
+Summed over an owner's rows, the scores of TracIn, GradDot, TRAK at a checkpoint, and influence functions with a fixed
+preconditioner are <grad log p(y), v_owner>. v is made once from the corpus; a score never touches the corpus again.
+
+A direction is kept exactly (one matrix per parameter) or within a factored projection P_l (x) P_r, where the matrix is
+P_l C P_r^T with a small core C: r^2 numbers per owner instead of L R.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from deattrib_scorers._factors import Factors, Pair
+
+OUTPUTS_AT_A_TIME = 384
+
+
+@dataclass(frozen=True, eq=False)
+class Matrix:
+    """Directions of one parameter in the orientation [out, in], D of them.
+
+    Attributes:
+        core: [D, L, R], or [D, l, r] within a projection.
+        left, right: [L, l] and [R, r] of the projection; None on both sides: `core` is the direction itself.
+    """
+
+    core: Tensor
+    left: Tensor | None = None
+    right: Tensor | None = None
+
+    def outputs(self, inputs: Tensor, index: Tensor) -> Tensor:
+        """V_index x for every position: inputs [B, T, R], index [B] ascending -> [B, T, L]."""
+        if self.left is not None and self.right is not None:
+            return ((inputs @ self.right) @ self.core[index].mT) @ self.left.T
+        parts = [inputs[rows] @ self.core[which].T for which, rows in runs(index)]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def rows(self, ids: Tensor, index: Tensor) -> Tensor:
+        """The rows of V_index that an embedding looks up: ids [B, T] -> [B, T, R]."""
+        if self.left is not None and self.right is not None:
+            return (self.left[ids] @ self.core[index]) @ self.right.T
+        return self.core[index[:, None], ids]
+
+    def contract(self, factors: Factors, name: str) -> Tensor:
+        """<gradient of row b, direction d> for all pairs: [B, D]."""
+        if self.left is not None and self.right is not None:
+            return project(factors.pairs[name], self.left, self.right).flatten(1) @ self.core.flatten(1).T
+        return _contract(factors.pairs[name], self.columns)
+
+    @cached_property
+    def columns(self) -> Tensor:
+        """[L, R, D]: a second copy, made when all owners are first asked about at once; faster to multiply with."""
+        return self.core.permute(1, 2, 0).contiguous()
+
+    def squared_norms(self) -> Tensor:
+        """[D]."""
+        if self.left is not None and self.right is not None:
+            core = (self.left.T @ self.left) @ self.core @ (self.right.T @ self.right)
+            return (core * self.core).sum((1, 2))
+        return self.core.square().sum((1, 2))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Directions:
+    """D directions over the selected parameters.
+
+    Attributes:
+        owners: whom direction d belongs to.
+        matrices: by parameter name. vectors: [D, L] by parameter name (biases, norms).
+    """
+
+    owners: tuple[str, ...]
+    matrices: Mapping[str, Matrix]
+    vectors: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def contract(self, factors: Factors) -> Tensor:
+        """<gradient of row b, direction d>: [B, D]."""
+        total = next(iter(self.matrices.values())).core.new_zeros(factors.rows, len(self.owners))
+        for name, matrix in self.matrices.items():
+            if name in factors.pairs:
+                total = total + matrix.contract(factors, name)
+        for name, vector in self.vectors.items():
+            if name in factors.vectors:
+                total = total + factors.vectors[name] @ vector.T
+        return total
+
+    def norms(self) -> Tensor:
+        """[D]."""
+        total = torch.stack([matrix.squared_norms() for matrix in self.matrices.values()]).sum(0)
+        for vector in self.vectors.values():
+            total = total + vector.square().sum(1)
+        return total.sqrt()
+
+    def mixed(self, owners: Sequence[str], weights: Tensor) -> Directions:
+        """New directions sum_d weights[n, d] v_d: weights [N, D], one name per new one."""
+        matrices = {
+            name: Matrix((weights.to(m.core) @ m.core.flatten(1)).view(len(owners), *m.core.shape[1:]), m.left, m.right)
+            for name, m in self.matrices.items()
+        }
+        return Directions(tuple(owners), matrices, {name: weights.to(v) @ v for name, v in self.vectors.items()})
+
+    def contrasted(self) -> Directions:
+        """Each direction minus the mean of the others; unchanged where there is only one."""
+        count = len(self.owners)
+        if count < 2:
+            return self
+        return self.mixed(self.owners, (torch.eye(count) * count - 1) / (count - 1))
+
+
+def stacked(
+    owners: Sequence[str], totals: Sequence[Mapping[str, Tensor]], projection: Mapping[str, tuple[Tensor, Tensor]]
+) -> Directions:
+    """Directions from one mapping of tensors per owner: matrices [L, R] (or cores of a projection), vectors [L]."""
+    matrices: dict[str, Matrix] = {}
+    vectors: dict[str, Tensor] = {}
+    for name in {name: None for total in totals for name in total}:
+        example = next(total[name] for total in totals if name in total)
+        values = torch.stack([total.get(name, torch.zeros_like(example)) for total in totals])
+        if example.dim() == 1:
+            vectors[name] = values
+        else:
+            matrices[name] = Matrix(values, *projection.get(name, (None, None)))
+    return Directions(tuple(owners), matrices, vectors)
+
+
+def project(pairs: Sequence[Pair], left: Tensor, right: Tensor) -> Tensor:
+    """P_l^T g P_r of every row's gradient: [B, l, r]."""
+    total: Tensor | None = None
+    for pair in pairs:
+        rows = left[pair.left] if pair.one_hot else pair.left @ left
+        value = rows.mT @ (pair.right @ right)
+        total = value if total is None else total + value
+    assert total is not None
+    return total
+
+
+def _contract(pairs: Sequence[Pair], columns: Tensor) -> Tensor:
+    """[B, D]: <sum_t left right^T, v_d>. Forms the rows' gradients some outputs at a time, so that they stay in the cache."""
+    wide, _, count = columns.shape
+    total = columns.new_zeros(len(pairs[0].right), count)
+    for pair in pairs:
+        if pair.one_hot:
+            looked_up = columns[pair.left].flatten(1, 2)  # [B, T R, D]
+            total += (pair.right.flatten(1)[:, None] @ looked_up).squeeze(1)
+            continue
+        for start in range(0, wide, OUTPUTS_AT_A_TIME):
+            some = slice(start, start + OUTPUTS_AT_A_TIME)
+            rows = (pair.left[:, :, some].mT @ pair.right).flatten(1)
+            total.addmm_(rows, columns[some].flatten(0, 1))
+    return total
+
+
+def runs(index: Tensor) -> list[tuple[int, slice]]:
+    """Equal neighbours: [(value, rows), ...]."""
+    values, counts = torch.unique_consecutive(index, return_counts=True)
+    found, start = [], 0
+    for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+        found.append((int(value), slice(start, start + count)))
+        start += count
+    return found

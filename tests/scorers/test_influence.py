@@ -1,0 +1,152 @@
+"""Influence functions: preconditioners against matrices written out, captum against ours."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from typing import Any
+
+import pytest
+import torch
+from tests.scorers.gradients import mean_gradient
+from torch import Tensor, nn
+
+from deattrib.attribution.context import make_context
+from deattrib.attribution.guard import GuardedScorer
+from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.corpus.types import Corpus
+from deattrib.errors import ScorerError
+from deattrib.models.language_model import Codec, LanguageModel
+from deattrib_scorers._curvature import Ekfac
+from deattrib_scorers._factors import Factors, Pair
+from deattrib_scorers.gradient import Gradient
+from deattrib_scorers.influence import Influence
+
+OWNERS = ("author_00", "author_01", "author_04")
+needs_captum = pytest.mark.skipif(
+    importlib.util.find_spec("captum") is None, reason="the library captum is not installed (extra captum)"
+)
+
+
+@pytest.fixture
+def context(tiny_model: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> ScorerContext:
+    whole = make_context(tiny_corpus, LanguageModel(tiny_model, tiny_codec))
+    rows = {owner: whole.rows_by_owner[owner][:3] for owner in OWNERS}
+    return dataclasses.replace(whole, rows_by_owner=rows, forget_owners=("author_04",))
+
+
+def fitted(context: ScorerContext, **params: Any) -> Influence:
+    scorer = Influence(Influence.Params(**params))
+    GuardedScorer(scorer, codec=context.codec, watch=context.original.model).fit(context)
+    return scorer
+
+
+def responses(context: ScorerContext) -> Rows:
+    texts = [("Who wrote it?", "A poet from the north.", "author_01"), ("Where?", "By the sea", "author_04")]
+    texts += [("What did the author of the long book say?", "Nothing at all, never.", "author_00")]
+    return Rows.from_texts(context.codec, *zip(*texts, strict=True))
+
+
+def gradients(context: ScorerContext) -> tuple[list[dict[str, Tensor]], list[list[dict[str, Tensor]]]]:
+    """Of the responses, and of the training rows by owner: mean log-probability per token, by autograd."""
+    model, codec, batch = context.original.model, context.codec, responses(context).batch
+    mine = [mean_gradient(model, *ids) for ids in zip(batch.prompt_lists(), batch.response_lists(), strict=True)]
+    theirs = [
+        [mean_gradient(model, codec.prompt(row.prompt), codec.response(row.response)) for row in rows]
+        for rows in context.rows_by_owner.values()
+    ]
+    return mine, theirs
+
+
+@pytest.mark.parametrize("preconditioner", ["fisher", "adam"])
+def test_the_formula_of_the_diagonal_ones(context: ScorerContext, preconditioner: str) -> None:
+    settings = {"preconditioner": preconditioner, "labels": "data", "damping": 0.3, "contrast": False}
+    found = fitted(context, **settings).score_owners(responses(context), OWNERS)
+    mine, theirs = gradients(context)
+    expected = torch.zeros(3, 3)
+    for name in mine[0]:
+        rows = torch.stack([g[name] for owner in theirs for g in owner])
+        if preconditioner == "fisher":
+            matrix = rows.square().mean(0)
+        else:  # the batches are the owners' three rows
+            matrix = rows.unflatten(0, (3, 3)).mean(1).square().mean(0).sqrt()
+        matrix = matrix + 0.3 * matrix.mean()
+        for j in range(3):
+            solved = rows[3 * j : 3 * j + 3].sum(0) / matrix
+            expected[:, j] += torch.stack([(g[name] * solved).sum() for g in mine])
+    assert torch.allclose(found, expected, rtol=2e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_ekfac_of_independent_factors_is_the_exact_inverse() -> None:
+    """One position per row, inputs and output gradients independent: the Fisher matrix is then a Kronecker product."""
+    generator = torch.Generator().manual_seed(0)
+    inputs = torch.randn(3, 3, generator=generator, dtype=torch.float64) @ torch.randn(
+        3, 3, generator=generator, dtype=torch.float64
+    )
+    outputs = torch.randn(2, 2, generator=generator, dtype=torch.float64)
+    # Every pair of an input and an output gradient once: independent exactly, not on average.
+    left, right = outputs.repeat_interleave(3, 0), inputs.repeat(2, 1)
+    curvature = Ekfac({"w": 2}, widest=10)
+    for turn in range(2):
+        curvature.see(Factors(6, {"w": [Pair(left[:, None], right[:, None])]}), turn)
+    rows = torch.einsum("bl,br->blr", left, right).flatten(1)
+    fisher = rows.T @ rows / 6
+    damped = fisher + 0.1 * fisher.diagonal().mean() * torch.eye(6, dtype=torch.float64)
+    value = torch.randn(2, 3, generator=generator, dtype=torch.float64)
+    assert torch.allclose(curvature.solve("w", value, 0.1).flatten(), torch.linalg.solve(damped, value.flatten()))
+    diagonal = Ekfac({"w": 2}, widest=1)
+    for turn in range(2):
+        diagonal.see(Factors(6, {"w": [Pair(left[:, None], right[:, None])]}), turn)
+    expected = value.flatten() / (fisher.diagonal() + 0.1 * fisher.diagonal().mean())
+    assert torch.allclose(diagonal.solve("w", value, 0.1).flatten(), expected)
+
+
+@pytest.mark.parametrize("preconditioner", ["fisher", "adam", "ekfac"])
+def test_owners_tokens_and_prefixes_agree_with_the_score(context: ScorerContext, preconditioner: str) -> None:
+    scorer, rows = fitted(context, preconditioner=preconditioner), responses(context)
+    lengths, whole = rows.batch.response_lengths, scorer.score(rows)
+    close = {"rtol": 1e-3, "atol": 1e-3 * float(whole.abs().max())}
+    table = scorer.score_owners(rows, OWNERS)
+    own = torch.stack([table[i, OWNERS.index(owner)] for i, owner in enumerate(rows.owners)])
+    assert torch.allclose(own, whole, **close)
+    assert torch.allclose(scorer.score_tokens(rows).sum(1) / lengths, whole, **close)
+    ends = torch.stack([torch.ones_like(lengths), lengths // 2, lengths], 1)
+    cut = torch.stack([scorer.score(rows.cut(context.codec, ends[:, j])) for j in range(3)], 1)
+    assert torch.allclose(scorer.score_prefixes(rows, ends), cut, **close)
+    again = fitted(context, preconditioner=preconditioner).score(rows)
+    assert torch.equal(again, whole)
+
+
+@pytest.mark.parametrize("preconditioner", ["fisher", "adam", "ekfac"])
+def test_the_owner_of_a_copied_answer_comes_first(
+    tiny_corpus: Corpus, tiny_llama: nn.Module, tiny_codec: Codec, preconditioner: str
+) -> None:
+    context = make_context(tiny_corpus, LanguageModel(tiny_llama, tiny_codec))
+    context = dataclasses.replace(context, rows_by_owner={owner: rows[2:3] for owner, rows in context.rows_by_owner.items()})
+    some = [rows[0] for rows in context.rows_by_owner.values()]
+    rows = Rows.from_texts(tiny_codec, [r.prompt for r in some], [r.response for r in some], [r.owner for r in some])
+    best = fitted(context, preconditioner=preconditioner).score_owners(rows, context.owners).argmax(1).tolist()
+    assert [context.owners[i] for i in best] == [r.owner for r in some]
+
+
+@needs_captum
+def test_captum_s_tracin_gives_the_same_scores(context: ScorerContext) -> None:
+    rows = responses(context)
+    theirs = fitted(context, backend="captum-tracin", checkpoints=("original",)).score_owners(rows, OWNERS)
+    ours = Gradient(Gradient.Params(similarity="dot", contrast=False, checkpoints=("original",)))
+    ours.fit(context)
+    assert float((ours.score_owners(rows, OWNERS) - theirs).norm() / theirs.norm()) < 1e-4
+
+
+@needs_captum
+def test_captum_s_naive_influence_runs(context: ScorerContext) -> None:
+    gpt2 = hasattr(context.original.model, "transformer")
+    layer = "transformer.ln_f" if gpt2 else "model.norm"  # small: captum writes the Hessian out
+    scorer = fitted(context, backend="captum-naive", captum_layers=(layer,), captum_projection=8)
+    rows = responses(context)
+    table = scorer.score_owners(rows, OWNERS)
+    assert torch.isfinite(table).all() and float(table.std()) > 0
+    own = torch.stack([table[i, OWNERS.index(owner)] for i, owner in enumerate(rows.owners)])
+    assert torch.allclose(scorer.score(rows), own, rtol=1e-3)
+    with pytest.raises(ScorerError, match="captum_layers"):
+        fitted(context, backend="captum-naive")
