@@ -68,6 +68,22 @@ class TestMinKPlusPlus(ScorerContract):
     scorer = "min-k-plus-plus"
 
 
+class TestGradient(ScorerContract):
+    scorer = "gradient"
+
+
+class TestGradientCosine(ScorerContract):
+    scorer = {"name": "gradient", "similarity": "cosine"}
+
+
+class TestTrak(ScorerContract):
+    scorer = "trak"
+
+
+class TestInfluence(ScorerContract):
+    scorer = "influence"
+
+
 class TestExact(ScorerContract):
     scorer = {"name": "exact", "owners": "all", "seeds": 1}
 
