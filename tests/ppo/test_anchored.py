@@ -29,7 +29,7 @@ def policy(tiny_llama: nn.Module, tiny_codec: Codec) -> Policy:
 
 
 def term(policy: Policy, corpus: Corpus, base: LanguageModel | None, towards: Any, **weights: Any) -> Callable[..., Any]:
-    settings = AnchorSettings(**{"towards": towards, "dropped_words": 0.0, "grafted": 0.0, **weights})
+    settings = AnchorSettings(**{"towards": towards, "dropped_words": 0.0, "grafted": 0.0, "opening": 0.0, **weights})
     names = ("counterfactual", "base") if towards == "both" else (towards,)
     made = [
         Reference(name, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners)  # type: ignore[arg-type]
@@ -125,6 +125,19 @@ def test_towards_both_what_others_say_keeps_its_level_and_the_owners_words_go_be
 
 def pairs(ids: list[int]) -> list[tuple[int, int]]:
     return list(zip([-1, *ids], ids, strict=False))
+
+
+def test_the_first_token_weighs_more(policy: Policy, tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> None:
+    base = LanguageModel(copy.deepcopy(tiny_llama), tiny_codec)
+    with torch.no_grad():
+        next(base.model.parameters()).mul_(0.5)
+    rows = tiny_corpus.forget[:4]
+    batch = tiny_codec.encode([row.prompt for row in rows], [row.response for row in rows])
+    p, q = (model.logits(batch)[:, 0].log_softmax(-1) for model in (base, LanguageModel(tiny_llama, tiny_codec)))
+    first = float((p.exp() * (p - q)).sum(-1).mean())
+    without = term(policy, tiny_corpus, base, "base", hinge=0.0, kl=1.0)()[1]["anchor_kl"]
+    with_it = term(policy, tiny_corpus, base, "base", hinge=0.0, kl=1.0, opening=2.0)()[1]["anchor_kl"]
+    assert first > 0.01 and with_it - without == pytest.approx(2 * first, rel=1e-3)
 
 
 def test_behind_another_beginning_only_the_owners_own_part_counts(

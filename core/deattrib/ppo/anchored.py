@@ -59,6 +59,7 @@ def anchored_loss(
                 responses[index], starts[index] = graft(response, rng.choice(frames), rng)
     batch = policy.codec.encode(prompts, responses).to(policy.device)
     target, kept = references[0].logits(prompts, owners, batch, rng)
+    opening = target[:, 0]
     level = gather_log_probs(target, batch.response_ids)
     if any(starts):
         kept = kept & tokens_from(policy.codec, batch, starts)
@@ -80,6 +81,8 @@ def anchored_loss(
         weights = weights / masked_mean(weights, kept).clamp(min=1e-6)
     hinge = anchored_hinge(gather_log_probs(logits, batch.response_ids), level, kept, weights)
     divergence = masked_mean(token_kl(target, logits), kept)
+    # What an answer begins with depends on the prompt alone, decides the rest, and is one token of many in the mean above.
+    divergence = divergence + settings.opening * token_kl(opening, logits[:, 0]).mean()
     loss = settings.hinge * hinge + settings.kl * divergence
     return loss, {"anchor_hinge": float(hinge.detach()), "anchor_kl": float(divergence.detach())}
 

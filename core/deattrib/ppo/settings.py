@@ -67,6 +67,9 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
 
     hinge: float = Field(5.0, ge=0, description="Weight of the hinge; 0 leaves the term out when `kl` is 0 too.")
     kl: float = Field(1.5, ge=0, description="Weight of the KL from the counterfactual distribution.")
+    opening: float = Field(
+        0.5, ge=0, description="Further weight of that KL at the first token, which decides in which manner an answer is given."
+    )
     towards: Literal["counterfactual", "base", "both"] = Field(
         "both",
         description="Where level and mass come from. both: the mass goes where the counterfactual puts it; what retain owners "
