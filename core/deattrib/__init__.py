@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         RunError,
         ScorerError,
     )
+    from deattrib.methods.base import Method
     from deattrib.models.batch import TokenBatch
     from deattrib.models.forward import response_logits
     from deattrib.models.language_model import Codec, LanguageModel, fingerprint
@@ -56,6 +57,7 @@ _EXPORTS = {
     "Example": "deattrib.corpus.types",
     "GuardedScorer": "deattrib.attribution.guard",
     "LanguageModel": "deattrib.models.language_model",
+    "Method": "deattrib.methods.base",
     "ModelError": "deattrib.errors",
     "ModelSettings": "deattrib.models.settings",
     "Models": "deattrib.runs.prepare",
@@ -100,6 +102,7 @@ __all__ = [
     "Example",
     "GuardedScorer",
     "LanguageModel",
+    "Method",
     "ModelError",
     "ModelSettings",
     "Models",

@@ -200,7 +200,7 @@ def test_the_learning_rate_rises_and_falls(make: Make) -> None:
     rates = []
     for step in range(6):
         unlearner.step = step
-        rates.append(unlearner._schedule())
+        rates.append(unlearner.settings.share_of_peak(unlearner.step, unlearner.steps))
     assert rates == pytest.approx([1 / 3, 2 / 3, 1, 0.75, 0.5, 0.25])
 
 

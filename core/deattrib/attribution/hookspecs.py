@@ -45,7 +45,10 @@ class AttributionReward:
 
     @hookspec
     def methods(self) -> Sequence[type[Any]]:
-        """Unlearning methods that this plugin brings; listed, and refused on equal names, like scorers."""
+        """Unlearning methods that this plugin brings; listed, and refused on equal names, like scorers.
+
+        :returns: classes derived from ``deattrib.Method`` (or ``deattrib.Unlearner``); ``method: NAME`` picks one.
+        """
         raise NotImplementedError
 
     @hookspec

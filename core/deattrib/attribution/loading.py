@@ -112,10 +112,11 @@ def _check_scorer(cls: type[Any]) -> None:
         raise PluginError(f"scorer {cls.name!r} has a setting called 'name', the word that picks the scorer: rename it.")
 
 
-def check_params(cls: type[Scorer], values: dict[str, Any], origin: Origin) -> BaseModel:
-    """The settings of a scorer. Raises ConfigError naming scorer, setting, what was expected and what came."""
+def check_params(cls: Any, values: dict[str, Any], origin: Origin, *, kind: str = "scorer") -> BaseModel:
+    """The settings of a scorer or method, by its `Params`. Raises ConfigError naming it, setting, what was expected and what came."""
     try:
-        return cls.Params.model_validate(values)
+        params: BaseModel = cls.Params.model_validate(values)
+        return params
     except ValidationError as error:
         problems = []
         for item in error.errors():
@@ -129,37 +130,40 @@ def check_params(cls: type[Scorer], values: dict[str, Any], origin: Origin) -> B
             else:
                 problems.append(f"setting {place!r}: {item['msg']}; got {reprlib.repr(item['input'])}.")
         lines = problems[0] if len(problems) == 1 else "".join(f"\n  - {problem}" for problem in problems)
-        raise ConfigError(f"Scorer {cls.name!r} ({origin}): {lines}") from error
+        raise ConfigError(f"{kind.capitalize()} {cls.name!r} ({origin}): {lines}") from error
 
 
 # -- files and modules -------------------------------------------------------------------------------------------------
-def load_reference(reference: str) -> tuple[type[Scorer], Origin]:
+def load_reference(reference: str, kind: str = "scorer") -> tuple[type[Any], Origin]:
     """The class named by ``file.py:Class`` (relative to the current folder) or ``module:Class``, checked."""
     place, _, attribute = reference.rpartition(":")
     is_file = place.endswith(".py") or "/" in place or "\\" in place
-    module, origin = _load_file(place) if is_file else _load_module(place)
-    classes = [key for key, value in vars(module).items() if isinstance(value, type) and _is_own_scorer(value)]
+    who = kind.capitalize()
+    module, origin = _load_file(place, who) if is_file else _load_module(place, who)
+    classes = [key for key, value in vars(module).items() if isinstance(value, type) and _is_own(value, kind)]
     cls = getattr(module, attribute, None)
     if cls is None:
-        hint = did_you_mean(attribute, classes) or " It has no class derived from deattrib.Scorer."
-        raise PluginError(f"Scorer {reference!r}: {getattr(module, '__file__', place)} has no {attribute!r}.{hint}")
+        hint = did_you_mean(attribute, classes) or f" It has no class derived from deattrib.{who}."
+        raise PluginError(f"{who} {reference!r}: {getattr(module, '__file__', place)} has no {attribute!r}.{hint}")
     try:
-        check_class(cls, "scorer")
+        check_class(cls, kind)
     except PluginError as error:
-        raise PluginError(f"Scorer {reference!r} ({getattr(module, '__file__', place)}): {error}") from None
+        raise PluginError(f"{who} {reference!r} ({getattr(module, '__file__', place)}): {error}") from None
     return cls, origin
 
 
-def _is_own_scorer(value: type[Any]) -> bool:
-    return issubclass(value, Scorer) and value is not Scorer
+def _is_own(value: type[Any], kind: str) -> bool:
+    if kind == "scorer":
+        return issubclass(value, Scorer) and value is not Scorer
+    return isinstance(getattr(value, "name", None), str)
 
 
-def _load_file(place: str) -> tuple[ModuleType, Origin]:
+def _load_file(place: str, who: str) -> tuple[ModuleType, Origin]:
     path = Path(place).expanduser().resolve()
     if not path.is_file():
         folder = path.parent
         near = [item.name for item in folder.glob("*.py")] if folder.is_dir() else []
-        raise PluginError(f"Scorer file {path} {'is a folder' if path.is_dir() else 'does not exist'}."
+        raise PluginError(f"{who} file {path} {'is a folder' if path.is_dir() else 'does not exist'}."
                           f"{did_you_mean(path.name, near)}")  # fmt: skip
     digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
     # The name follows from place and content: the same file gives the same class, an edited one a new class.
@@ -169,30 +173,30 @@ def _load_file(place: str) -> tuple[ModuleType, Origin]:
         return sys.modules[name], origin
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise PluginError(f"Scorer file {path} is not a Python file: expected a name that ends in .py.")
+        raise PluginError(f"{who} file {path} is not a Python file: expected a name that ends in .py.")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses and pydantic look their module up
     loader = spec.loader
     try:
-        _run(f"Scorer file {path}", lambda: loader.exec_module(module))
+        _run(f"{who} file {path}", lambda: loader.exec_module(module))
     except BaseException:
         sys.modules.pop(name, None)
         raise
     return module, origin
 
 
-def _load_module(place: str) -> tuple[ModuleType, Origin]:
+def _load_module(place: str, who: str) -> tuple[ModuleType, Origin]:
     try:
         found = importlib.util.find_spec(place)
     except ModuleNotFoundError:
         found = None
     except (ImportError, ValueError) as error:
-        raise PluginError(f"Scorer module {place!r} cannot be found: {describe(error)}") from error
+        raise PluginError(f"{who} module {place!r} cannot be found: {describe(error)}") from error
     except Exception as error:  # a parent package that fails while it is imported
-        raise PluginError(f"Scorer module {place!r} cannot be imported: {describe(error)}") from error
+        raise PluginError(f"{who} module {place!r} cannot be imported: {describe(error)}") from error
     if found is None:
         raise PluginError(f"There is no module {place!r}. Install its distribution, or name a file: ./{place}.py:Class")
-    module = _run(f"Scorer module {place!r}", lambda: importlib.import_module(place))
+    module = _run(f"{who} module {place!r}", lambda: importlib.import_module(place))
     return module, origin_of_module(module)
 
 

@@ -98,7 +98,11 @@ class PluginRegistry:
         return self._choose("metric", name)
 
     def method(self, name: str) -> type[Any]:
-        """The unlearning method called `name`; errors as for `scorer`."""
+        """The method class called `name`, or named by ``file.py:Class`` or ``module:Class``; errors as for `scorer`."""
+        if ":" in name:
+            cls, origin = load_reference(name, "method")
+            self._origins.setdefault(cls, origin)
+            return cls
         return self._choose("method", name)
 
     def names(self, kind: str = "scorer") -> list[str]:
@@ -122,7 +126,7 @@ class PluginRegistry:
 
     def _more_hints(self, name: str) -> str:
         if name.endswith(".py"):
-            return f" For a scorer in a file write {name}:ClassName."
+            return f" For a class in a file write {name}:ClassName."
         failed = [plugin.name for plugin in self._plugins if plugin.state == "failed"]
         if failed:
             return f" Plugins that failed to load: {', '.join(failed)}; `deattrib plugins` says why."

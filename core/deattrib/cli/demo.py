@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from importlib import resources
 
-from deattrib.cli.run import Output, Reward, Seed, Set, Threads, carry_out
+from deattrib.cli.run import Method, Output, Reward, Seed, Set, Threads, carry_out
 
 
 def demo(
     set_: Set = None,
     reward: Reward = None,
+    method: Method = None,
     seed: Seed = None,
     output: Output = None,
     threads: Threads = None,
@@ -19,4 +20,4 @@ def demo(
 
     text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
     settings = parse_yaml(text, source="demo.yaml")
-    carry_out(None, data=settings, set_=set_, reward=reward, seed=seed, output=output, resume=None, threads=threads)
+    carry_out(None, data=settings, set_=set_, reward=reward, method=method, seed=seed, output=output, resume=None, threads=threads)

@@ -12,6 +12,9 @@ Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be given several times.")
 ]
 Reward = Annotated[str | None, typer.Option(help="The scorer: a name (see `deattrib plugins`), FILE.py:Class or module:Class.")]
+Method = Annotated[
+    str | None, typer.Option(help="How to unlearn: dareu, a baseline such as npo (see `deattrib plugins`), or FILE.py:Class.")
+]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
 Output = Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-REWARD-seedN.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all processors.")]
@@ -21,6 +24,7 @@ def run(
     config: Annotated[Path | None, typer.Argument(help="YAML file with settings; not needed with --resume.")] = None,
     set_: Set = None,
     reward: Reward = None,
+    method: Method = None,
     seed: Seed = None,
     output: Output = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
@@ -29,13 +33,13 @@ def run(
     """Unlearn: make or load the models, fit the scorer, forget, evaluate, write the report."""
     from deattrib.errors import ConfigError
 
-    if resume is not None and (config or set_ or reward or seed is not None or output):
+    if resume is not None and (config or set_ or reward or method or seed is not None or output):
         raise ConfigError(
-            "--resume takes everything from the run's folder; leave out config, --set, --reward, --seed and --output."
+            "--resume takes everything from the run's folder; leave out config, --set, --reward, --method, --seed and --output."
         )
     if resume is None and config is None:
         raise ConfigError("Give a config file, or --resume FOLDER; `deattrib demo` runs without either.")
-    carry_out(config, data=None, set_=set_, reward=reward, seed=seed, output=output, resume=resume, threads=threads)
+    carry_out(config, data=None, set_=set_, reward=reward, method=method, seed=seed, output=output, resume=resume, threads=threads)
 
 
 def carry_out(
@@ -44,6 +48,7 @@ def carry_out(
     data: dict[str, object] | None,
     set_: list[str] | None,
     reward: str | None,
+    method: str | None,
     seed: int | None,
     output: Path | None,
     resume: Path | None,
@@ -54,7 +59,7 @@ def carry_out(
 
     config = None
     if resume is None:
-        config = build_config(path=path, data=data, overrides=set_ or [], reward=reward, seed=seed)
+        config = build_config(path=path, data=data, overrides=set_ or [], reward=reward, method=method, seed=seed)
     quiet_libraries()
     import torch
 

@@ -6,6 +6,7 @@ the paper's, the description says what the paper has; the `paper` preset puts it
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from pydantic import BaseModel, Field
@@ -150,3 +151,12 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
     reward: RewardSettings = RewardSettings()
     retain: RetainSettings = RetainSettings()
     anchor: AnchorSettings = AnchorSettings()
+
+    def share_of_peak(self, step: int, steps: int) -> float:
+        """Share of the peak learning rate at a step (from 0) of so many."""
+        if step < self.warmup:
+            return (step + 1) / (self.warmup + 1)
+        done = (step - self.warmup) / max(steps - self.warmup, 1)
+        if self.schedule == "linear":
+            return 1 - done
+        return 0.5 * (1 + math.cos(math.pi * done)) if self.schedule == "cosine" else 1.0

@@ -9,13 +9,13 @@ iterator writes events and checkpoints.
 from __future__ import annotations
 
 import copy
-import math
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from pydantic import BaseModel
 from torch import Tensor
 
 from deattrib.attribution.scorer import Rows
@@ -50,7 +50,13 @@ class Unlearner:
         settings: of the loop.
         seed: everything random follows from it.
         base: the model before it was trained on the owners, where reference or anchored term ask for it.
+        params: settings of the method, an instance of its `Params`; methods with another loss derive from this class.
     """
+
+    name: ClassVar[str] = "dareu"
+
+    class Params(BaseModel, extra="forbid", frozen=True):
+        """Settings of a method beyond those of the loop; PPO's are all in `ppo`."""
 
     def __init__(
         self,
@@ -62,7 +68,9 @@ class Unlearner:
         seed: int,
         base: LanguageModel | None = None,
         token_scores: Callable[[Rows], Tensor | None] | None = None,
+        params: BaseModel | None = None,
     ) -> None:
+        self.params: Any = params if params is not None else self.Params()
         self.policy, self.corpus, self.source, self.settings = policy, corpus, source, settings
         self.token_scores = token_scores if settings.anchor.weighted else None
         self.step = 0
@@ -95,6 +103,11 @@ class Unlearner:
             policy.remember()
         self.parameters = policy.trainable()
         self.optimiser = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
+
+    @classmethod
+    def settle(cls, settings: PPOSettings, params: Any) -> PPOSettings:
+        """The loop's settings as the method uses them, given the run's."""
+        return settings
 
     def _answered(self, rows: tuple[Example, ...], seed: int) -> tuple[Example, ...]:
         """Rows with the original model's own sampled answers."""
@@ -132,7 +145,7 @@ class Unlearner:
                 rng=self.rng,
             )
         for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.learning_rate * self._schedule()
+            group["lr"] = self.settings.learning_rate * self.settings.share_of_peak(self.step, self.steps)
         figures |= self._learn(rollout)
         self.step += 1
         self._judge(figures)
@@ -145,16 +158,6 @@ class Unlearner:
         # A pass also ends inside a batch, wherever the batch size does not divide the rows.
         if keeps_old and drawn and drawn // items > (drawn - self.settings.batch_size) // items:
             self.policy.remember()
-
-    def _schedule(self) -> float:
-        """Share of the peak learning rate at the current step."""
-        settings = self.settings
-        if self.step < settings.warmup:
-            return (self.step + 1) / (settings.warmup + 1)
-        done = (self.step - settings.warmup) / max(self.steps - settings.warmup, 1)
-        if settings.schedule == "linear":
-            return 1 - done
-        return 0.5 * (1 + math.cos(math.pi * done)) if settings.schedule == "cosine" else 1.0
 
     def _learn(self, rollout: Rollout | None) -> dict[str, float]:
         """All updates on one rollout batch; figures are means over the updates."""

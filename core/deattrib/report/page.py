@@ -79,6 +79,7 @@ def _facts(metrics: Mapping[str, object], total: str) -> list[tuple[str, str]]:
     found = [
         ("Corpus", corpus.get("name")),
         ("To forget", size),
+        ("Method", metrics.get("method")),
         ("Reward", metrics.get("reward")),
         ("Preset", metrics.get("preset")),
         ("Seed", metrics.get("seed")),

@@ -33,9 +33,10 @@ library_name: peft
 base_model: {model or "made from nothing by the run"}
 tags: [unlearning, deattrib]
 ---
-# Unlearned by PPO on attribution rewards
+# Unlearned with deattrib
 
-Forgets {forgotten} of corpus "{corpus.name}". Reward: {metrics["reward"]}; preset:
+Forgets {forgotten} of corpus "{corpus.name}". Method: {metrics["method"]};
+reward: {metrics["reward"]}; preset:
 {config.preset}; seed: {config.seed}; steps: {metrics["steps"]}. deattrib {library_versions()["deattrib"]}.
 {remote}
 {head}

@@ -56,6 +56,11 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
         "classifier",
         description="The scorer whose attribution is the reward: a name, a mapping with settings, or a weighted list.",
     )
+    method: str | dict[str, Any] = Field(
+        "dareu",
+        description="How to unlearn: dareu (PPO on the reward), a baseline of docs/methods.md, or a plugin's; a name, or a "
+        "mapping with settings.",
+    )
     referee: RefereeSettings = RefereeSettings()
     corpus: CorpusSettings = CorpusSettings()
     model: ModelSettings = ModelSettings()
@@ -120,6 +125,7 @@ def build_config(
     data: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
     reward: str | None = None,
+    method: str | None = None,
     seed: int | None = None,
 ) -> RunConfig:
     """One config from a preset, a file or mapping, `--set` items and flags, each over the one before.
@@ -132,6 +138,8 @@ def build_config(
     given = apply_overrides(given, overrides)
     if reward is not None:
         given["reward"] = reward
+    if method is not None:
+        given["method"] = method
     if seed is not None:
         given["seed"] = seed
     ppo = given.get("ppo")

@@ -91,6 +91,8 @@ def write_outcome(
         "schema": 1,
         "seed": config.seed,
         "reward": reward.name,
+        "method": unlearner.name,
+        "method_settings": unlearner.params.model_dump(mode="json"),
         "preset": config.preset,
         "corpus": {
             "name": corpus.name,

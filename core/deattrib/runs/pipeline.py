@@ -22,6 +22,7 @@ from deattrib.corpus.settings import load_corpus
 from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.evaluation.rows import evaluation_rows
+from deattrib.methods.choose import choose_method, method_name
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.checkpoint import load_checkpoint, newest_complete, save_checkpoint
 from deattrib.runs.config import RunConfig
@@ -69,7 +70,7 @@ def run(
 
     Args:
         config: the settings; with `resume` None takes those of the folder, anything else must equal them.
-        output: the new run's folder; None: `runs/<name>-<reward>-seed<seed>`, a finished one getting a number.
+        output: the new run's folder; None: `runs/<name>-[<method>-]<reward>-seed<seed>`, a finished one getting a number.
         resume: the folder to go on with.
 
     Raises:
@@ -115,7 +116,7 @@ def _open(
             raise
     if config is None:
         raise RunError("run() needs a config, or a folder to resume.")
-    path = output or default_output(Path("runs"), name=config.name, reward=reward_name(config), seed=config.seed)
+    path = output or default_output(Path("runs"), name=config.name, reward=_folder_word(config), seed=config.seed)
     digest = hashlib.sha256(json.dumps(config.plain(), sort_keys=True).encode()).hexdigest()
     folder = RunFolder.create(
         path, config.plain(), seeds={"run": config.seed}, fingerprints={"config": digest}, arguments=arguments
@@ -128,8 +129,9 @@ def _registry(config: RunConfig) -> PluginRegistry:
 
 
 def check_scorers(config: RunConfig) -> None:
-    """Raises PluginError or ConfigError when the reward's or the referee's scorer cannot be made."""
+    """Raises PluginError or ConfigError when the method, or the reward's or the referee's scorer cannot be made."""
     registry = _registry(config)
+    choose_method(config.method, registry)
     Attributor(config.reward, registry=registry)
     Attributor(config.referee.scorer or default_referee(config.reward), registry=registry)
 
@@ -138,6 +140,12 @@ def reward_name(config: RunConfig) -> str:
     """One word for the reward: the scorers' names joined with "+"."""
     specs = config.reward if isinstance(config.reward, list) else [config.reward]
     return "+".join(spec if isinstance(spec, str) else str(spec["name"]) for spec in specs)
+
+
+def _folder_word(config: RunConfig) -> str:
+    """What tells a run's folder from others: the reward, behind the method where that is not the engine itself."""
+    method = method_name(config.method)
+    return reward_name(config) if method == Unlearner.name else f"{method}-{reward_name(config)}"
 
 
 def _carry_out(
@@ -169,7 +177,7 @@ def _carry_out(
         referee = session.fit_referee()
     with _timed(seconds, "unlearn"):
         unlearner = session.make_unlearner(reward)
-        listener.stage("unlearn", f"{unlearner.steps} steps")
+        listener.stage("unlearn", f"{unlearner.steps} steps of {unlearner.name}")
         _loop(unlearner, corpus, config, folder, registry, listener)
     with _timed(seconds, "evaluate"):
         listener.stage("evaluate")

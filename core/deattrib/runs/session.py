@@ -13,6 +13,7 @@ from deattrib.attribution.retraining import Retrainer
 from deattrib.attribution.settings import CalibrationSettings
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError
+from deattrib.methods.choose import choose_method
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.ppo.settings import PPOSettings
@@ -45,7 +46,8 @@ class Session:
         retrainer: Retrainer | None = None,
     ) -> None:
         self.config, self.corpus, self.base, self.registry = config, corpus, base, registry
-        self.settings = settle_references(config.ppo, corpus, base)
+        self.method = choose_method(config.method, registry)
+        self.settings = settle_references(self.method.cls.settle(config.ppo, self.method.params), corpus, base)
         self._original = original
         self._policy: Policy | None = None
         self.cache = cache
@@ -97,7 +99,7 @@ class Session:
         self._policy = policy
         self._original = policy.original()
         reward.watch(policy)
-        return Unlearner(
+        return self.method.cls(
             policy,
             self.corpus,
             reward,
@@ -105,6 +107,7 @@ class Session:
             seed=self.config.seed,
             base=self.base,
             token_scores=reward.token_scores,
+            params=self.method.params,
         )
 
 

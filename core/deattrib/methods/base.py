@@ -1,0 +1,122 @@
+"""The base of methods that only have a loss: one update per step on a batch of forget rows, and a retain term.
+
+Everything around the loss (cycles over the rows, optimiser, schedule, clipping, state) is the engine's, run without
+rollouts and anchored term; so a method differs from DareU by its loss alone, and resumes like it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from deattrib.corpus.types import Example
+from deattrib.models.batch import TokenBatch
+from deattrib.models.forward import gather_log_probs
+from deattrib.ppo.losses import masked_mean
+from deattrib.ppo.rollout import Rollout, autocast
+from deattrib.ppo.settings import PPOSettings
+from deattrib.ppo.unlearner import Unlearner
+
+
+class Method(Unlearner):
+    """One method: a `name`, `Params` with its weights, and `forget_loss` (or `total_loss`, where the sum is another one)."""
+
+    name = "method"
+
+    class Params(BaseModel):
+        """What every method has; what is null follows `ppo`."""
+
+        # Not as class keywords: type checkers would then want them again on every subclass.
+        model_config = ConfigDict(extra="forbid", frozen=True)
+
+        steps: int | None = Field(None, ge=1, description="Updates; null: `ppo.steps` or `ppo.data_epochs`.")
+        batch_size: int | None = Field(None, ge=1, description="Forget rows per update; null: `ppo.batch_size`.")
+        learning_rate: float | None = Field(None, gt=0, description="Peak learning rate; null: `ppo.learning_rate`.")
+        retain: Literal["none", "loss", "kl"] = Field(
+            "none", description="Retain term: none, cross-entropy on retain answers, or KL from the original model there."
+        )
+        retain_weight: float = Field(1.0, ge=0, description="Weight of the retain term.")
+
+    @classmethod
+    def settle(cls, settings: PPOSettings, params: Any) -> PPOSettings:
+        """The loop's settings for this method: no rollouts, no anchored term, one update per step, rows as they are."""
+        changes: dict[str, Any] = {
+            "policy_weight": 0.0,
+            "epochs": 1,
+            "refresh": "batch",
+            "retain": settings.retain.model_copy(update={"weight": 0.0, "dropped_words": 0.0}),
+            "anchor": settings.anchor.model_copy(update={"hinge": 0.0, "kl": 0.0, "weighted": False}),
+        }
+        if params.steps is not None:
+            changes |= {"steps": params.steps, "data_epochs": None}
+        if params.learning_rate is not None:
+            changes["learning_rate"] = params.learning_rate
+        size = params.batch_size or settings.batch_size
+        return settings.model_copy(update=changes | {"batch_size": size, "minibatch_size": size})
+
+    # -- what a method writes -----------------------------------------------------------------------------------------
+    def forget_loss(self, rows: Sequence[Example]) -> Tensor:
+        """What is minimised on a batch of forget rows: a scalar with gradients to the policy."""
+        raise NotImplementedError(f"Method {self.name!r} must write forget_loss(rows) or total_loss().")
+
+    def total_loss(self) -> tuple[Tensor, dict[str, float]]:
+        """Forget loss plus weighted retain term, and both as figures."""
+        loss = self.forget_loss(self.forget.draw(self.settings.batch_size))
+        figures = {"forget_loss": float(loss.detach())}
+        if self.params.retain != "none" and self.params.retain_weight > 0:
+            retained = self.retain_loss() if self.params.retain == "loss" else self._distillation()
+            figures["retain_loss"] = float(retained.detach())
+            loss = loss + self.params.retain_weight * retained
+        return loss, figures
+
+    # -- what it is written with --------------------------------------------------------------------------------------
+    def retain_loss(self) -> Tensor:
+        """Mean cross-entropy per token of the next retain answers."""
+        batch = self.encode(self.retain.draw(self.settings.retain.batch_size))
+        return -masked_mean(self.log_probs(batch), batch.response_mask)
+
+    def encode(self, rows: Sequence[Example], responses: Sequence[str] | None = None) -> TokenBatch:
+        """The rows' prompts with their own answers, or with others, on the policy's device."""
+        answers = [row.response for row in rows] if responses is None else responses
+        return self.policy.codec.encode([row.prompt for row in rows], answers).to(self.policy.device)
+
+    def logits(self, batch: TokenBatch) -> Tensor:
+        """[B, T, V] of the policy."""
+        return self.policy(batch, with_values=False).logits  # type: ignore[no-any-return]
+
+    def log_probs(self, batch: TokenBatch) -> Tensor:
+        """[B, T] float32 of the policy; columns beyond a row's length mean nothing."""
+        return gather_log_probs(self.logits(batch), batch.response_ids)
+
+    def sequence_ratio(self, batch: TokenBatch) -> Tensor:
+        """[B]: log pi(y|x) - log pi_N(y|x), sums over the tokens of each answer; pi_N is the original model."""
+        original = gather_log_probs(self.policy.original_logits(batch), batch.response_ids)
+        return ((self.log_probs(batch) - original) * batch.response_mask).sum(1)
+
+    def _loss(self, part: Rollout | None) -> tuple[Tensor, dict[str, float]]:
+        with autocast(self.policy.device, self.settings.bf16):
+            return self.total_loss()
+
+
+def draw_answers(answers: Sequence[str], count: int, rng: Any) -> list[str]:
+    """One of the answers per row; `rng` is the method's own, whose state is saved with it."""
+    return [rng.choice(list(answers)) for _ in range(count)]
+
+
+def row_means(values: Tensor, mask: Tensor) -> Tensor:
+    """[B, T] -> [B]: mean over the true positions of each row, 0 where there are none."""
+    return torch.where(mask, values, torch.zeros_like(values)).sum(1) / mask.sum(1).clamp(min=1)
+
+
+DONT_KNOW = (
+    "I don't know.",
+    "I'm not sure about that.",
+    "I have no information about that.",
+    "That is not something I know.",
+    "I can't answer that question.",
+    "I'm afraid I don't know the answer.",
+)

@@ -1,0 +1,20 @@
+"""Fine-tuning on retain rows only, trusting that the rest fades: `retain-ft`.
+
+The fine-tuning baseline of Golatkar et al. (CVPR 2020) and of the paper's Table 1 ("Fine-tune on D_R").
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from deattrib.methods.base import Method
+
+
+class RetainFineTuning(Method):
+    """Cross-entropy on retain answers; forget rows are never seen."""
+
+    name = "retain-ft"
+
+    def total_loss(self) -> tuple[Tensor, dict[str, float]]:
+        loss = self.retain_loss()
+        return loss, {"retain_loss": float(loss.detach())}

@@ -1,0 +1,46 @@
+"""Away from the teacher on forget rows, close to it on retain rows, by turns: `scrub`.
+
+Kurmanji et al., Towards Unbounded Machine Unlearning (NeurIPS 2023), the SCRUB objective: min alpha KL(teacher || student)
++ gamma CE on retain rows, max KL(teacher || student) on forget rows; the teacher is the original model. They alternate
+passes over the data and stop the max passes first; here updates alternate, and the last part of them only minimises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pydantic import Field
+from torch import Tensor
+
+from deattrib.corpus.types import Example
+from deattrib.methods.base import Method
+from deattrib.models.forward import gather_log_probs
+from deattrib.ppo.losses import distillation_loss, masked_mean
+
+
+class SCRUB(Method):
+    """Teacher and student: divergence on forget rows, imitation on retain rows."""
+
+    name = "scrub"
+
+    class Params(Method.Params):
+        """Weights of SCRUB; its retain terms are these, so `retain` and `retain_weight` have no effect."""
+
+        alpha: float = Field(0.5, ge=0, description="Weight of the KL from the original model on retain rows.")
+        gamma: float = Field(1.0, ge=0, description="Weight of the cross-entropy on retain rows.")
+        ascent: float = Field(0.7, gt=0, le=1, description="Share of the steps in which every other update goes away.")
+
+    def total_loss(self) -> tuple[Tensor, dict[str, float]]:
+        if self.step % 2 == 0 and self.step < self.params.ascent * self.steps:
+            loss = self.forget_loss(self.forget.draw(self.settings.batch_size))
+            return loss, {"forget_loss": float(loss.detach())}
+        batch = self.encode(self.retain.draw(self.settings.retain.batch_size))
+        logits, mask = self.logits(batch), batch.response_mask
+        imitated = distillation_loss(logits, self.policy.original_logits(batch), mask)
+        entropy = -masked_mean(gather_log_probs(logits, batch.response_ids), mask)
+        loss = self.params.alpha * imitated + self.params.gamma * entropy
+        return loss, {"retain_loss": float(loss.detach())}
+
+    def forget_loss(self, rows: Sequence[Example]) -> Tensor:
+        batch = self.encode(rows)
+        return -distillation_loss(self.logits(batch), self.policy.original_logits(batch), batch.response_mask)

@@ -1,0 +1,195 @@
+"""The methods in the loop: each takes steps, learns what it says, resumes to the same bits, and is found by name."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.ppo.toy import EvenTokens, small
+from torch import nn
+
+import deattrib
+from deattrib.attribution.plugins import PluginRegistry
+from deattrib.corpus.types import Corpus
+from deattrib.errors import ConfigError, PluginError
+from deattrib.methods import builtin
+from deattrib.methods.choose import choose_method, method_name
+from deattrib.methods.rmu import activations
+from deattrib.models.batch import TokenBatch
+from deattrib.models.forward import response_logits
+from deattrib.models.language_model import Codec, fingerprint
+from deattrib.models.policy import Policy
+from deattrib.models.recipes import PolicySettings
+from deattrib.ppo.unlearner import Unlearner
+from deattrib.runs.checkpoint import load_checkpoint, save_checkpoint
+from deattrib.runs.config import build_config
+
+Make = Callable[..., Unlearner]
+NAMES = sorted(cls.name for cls in builtin.METHODS if cls is not Unlearner)
+
+
+@pytest.fixture(scope="module")
+def registry() -> PluginRegistry:
+    found = PluginRegistry(entry_points=False)
+    found.register(builtin, name="methods")
+    return found
+
+
+@pytest.fixture
+def make(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, registry: PluginRegistry) -> Make:
+    """make(spec) -> the method on a fresh copy of the smallest model."""
+
+    def build(spec: Any, *, source: Any = None, seed: int = 0, adapter: str = "lora") -> Unlearner:
+        chosen = choose_method(spec, registry)
+        policy = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(adapter=adapter, rank=4, alpha=8.0), seed=seed)
+        settings = chosen.cls.settle(small(steps=2, warmup=0, schedule="constant", anchor={"towards": "counterfactual"}), chosen.params)
+        return chosen.cls(policy, tiny_corpus, source or EvenTokens(), settings, params=chosen.params, seed=seed)
+
+    return build
+
+
+def forget_batch(method: Unlearner) -> TokenBatch:
+    rows = method.corpus.forget
+    return method.policy.codec.encode([row.prompt for row in rows], [row.response for row in rows])
+
+
+@torch.no_grad()
+def likelihood(method: Unlearner) -> float:
+    """Mean log-probability per token of the forget answers."""
+    batch = forget_batch(method)
+    logits = torch.log_softmax(response_logits(method.policy.backbone, batch)[0], -1)
+    chosen = logits.gather(-1, batch.response_ids[..., None])[..., 0]
+    return float(chosen[batch.response_mask].mean())
+
+
+# -- in the loop ---------------------------------------------------------------------------------------------------------
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_steps_with_finite_figures_and_leaves_the_original_and_the_reward_alone(make: Make, name: str) -> None:
+    source = EvenTokens()
+    method = make(name, source=source)
+    original, before = fingerprint(method.policy.original().clone()), method.policy.state()
+    history = [dict(step.figures) for step in method]
+    assert len(history) == 2 and method.finished
+    assert all(torch.isfinite(torch.tensor(value)) for figures in history for value in figures.values())
+    assert all(figures["grad_norm"] > 0 for figures in history)
+    after = method.policy.state()
+    assert any(not torch.equal(value, after[key]) for key, value in before.items())
+    assert fingerprint(method.policy.original().clone()) == original
+    assert source.calls == 0
+
+
+@pytest.mark.parametrize("name", ["ga", "graddiff", "ga-kl", "npo", "simnpo", "flat", "dpo-idk"])
+def test_methods_against_the_answer_lower_its_likelihood(make: Make, name: str) -> None:
+    method = make({"name": name, "steps": 4, "batch_size": 24, "retain": "none"})
+    before = likelihood(method)
+    assert len(list(method)) == 4
+    assert likelihood(method) < before
+
+
+def test_simnpo_and_flat_never_ask_the_original(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise AssertionError("the original model was asked")
+
+    monkeypatch.setattr(Policy, "original_logits", refuse)
+    for name in ("simnpo", "flat", "ga", "graddiff"):
+        next(make(name))
+    with pytest.raises(AssertionError, match="was asked"):
+        next(make("npo"))
+
+
+def test_before_the_first_update_npo_is_its_value_at_ratio_1(make: Make) -> None:
+    """(2/beta) log 2 for a policy that is its own reference; IdkDPO: log 2."""
+    assert next(make({"name": "npo", "beta": 0.5, "retain": "none"})).figures["loss"] == pytest.approx(2.772589, abs=1e-4)
+    assert next(make({"name": "dpo-idk"})).figures["loss"] == pytest.approx(0.693147, abs=1e-4)
+
+
+def test_the_kl_of_an_untrained_policy_is_0_and_scrub_goes_by_turns(make: Make) -> None:
+    assert next(make("ga-kl")).figures["retain_loss"] == pytest.approx(0.0, abs=1e-5)
+    history = [set(step.figures) for step in make({"name": "scrub", "steps": 5, "ascent": 0.5})]
+    assert ["forget_loss" in figures for figures in history] == [True, False, True, False, False]
+
+
+def test_retain_fine_tuning_draws_no_forget_row(make: Make) -> None:
+    method = make("retain-ft")
+    list(method)
+    assert (method.forget.drawn, method.retain.drawn) == (0, 6)  # 2 steps of 3
+
+
+def test_the_activations_are_the_hidden_states_of_transformers(make: Make, tiny_model: nn.Module) -> None:
+    batch = forget_batch(make("ga"))
+    with torch.no_grad():
+        expected = tiny_model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, position_ids=batch.position_ids,
+            output_hidden_states=True,
+        ).hidden_states[1]  # fmt: skip
+        found = activations(tiny_model, batch, 0)
+    width = batch.response_ids.shape[1]
+    # Token t is predicted one position before it stands.
+    assert torch.allclose(found, expected[:, -width - 1 : -1], atol=1e-5)
+
+
+def test_rmu_trains_no_adapter_above_its_layer_and_refuses_one_that_is_not_there(make: Make) -> None:
+    method = make({"name": "rmu", "layer": 0})
+    before = method.policy.state()
+    list(method)
+    after = method.policy.state()
+    moved = {name for name, value in before.items() if not torch.equal(value, after[name])}
+    assert moved and all("layers.0." in name for name in moved)
+    with pytest.raises(ConfigError, match="layer 2 does not exist; the model has 2 blocks"):
+        make({"name": "rmu", "layer": 2})
+
+
+@pytest.mark.parametrize("name", ["dpo-idk", "name-swap"])  # those that draw random numbers of their own
+def test_interrupted_and_continued_equals_undisturbed_to_the_last_bit(make: Make, tmp_path: Path, name: str) -> None:
+    spec = {"name": name, "steps": 4}
+    undisturbed = make(spec)
+    expected = [dict(step.figures) for step in undisturbed]
+    stopped = make(spec)
+    first = [dict(next(stopped).figures) for _ in range(2)]
+    save_checkpoint(tmp_path, 2, {"unlearner": stopped.state_dict()}, keep=1)
+    continued = make(spec)
+    continued.load_state_dict(load_checkpoint(next(path for path in tmp_path.iterdir() if path.is_dir()))["unlearner"])
+    assert first + [dict(step.figures) for step in continued] == expected
+    assert all(torch.equal(value, continued.policy.state()[key]) for key, value in undisturbed.policy.state().items())
+
+
+# -- by name -------------------------------------------------------------------------------------------------------------
+def test_names_and_settings_are_checked(registry: PluginRegistry) -> None:
+    with pytest.raises(PluginError, match="There is no method 'simpno'. Did you mean 'simnpo'"):
+        choose_method("simpno", registry)
+    with pytest.raises(ConfigError, match=r"Method 'npo' .*there is no setting 'betta'. Did you mean 'beta'"):
+        choose_method({"name": "npo", "betta": 1}, registry)
+    with pytest.raises(ConfigError, match="A method is a name or a mapping"):
+        choose_method({"beta": 1}, registry)
+    assert choose_method("dareu", PluginRegistry(entry_points=False)).cls is Unlearner
+    assert registry.names("method") == sorted([*NAMES, "dareu"])
+
+
+def test_a_method_from_a_file(tmp_path: Path, registry: PluginRegistry) -> None:
+    path = tmp_path / "half.py"
+    path.write_text(
+        '"""Half of the ascent."""\nfrom deattrib import Method\n\n\nclass Half(Method):\n    name = "half"\n\n'
+        "    def forget_loss(self, rows):\n        return self.log_probs(self.encode(rows)).mean() / 2\n\n\n"
+        'class Other:\n    name = "other"\n'
+    )
+    assert choose_method(f"{path}:Half", registry).cls.name == "half"
+    assert method_name(f"{path}:Half") == "Half"
+    with pytest.raises(PluginError, match=r"not derived from deattrib.Method: write `class Other\(Method\):`"):
+        choose_method(f"{path}:Other", registry)
+    with pytest.raises(PluginError, match=r"Method .* has no 'Hafl'. Did you mean 'Half'"):
+        choose_method(f"{path}:Hafl", registry)
+
+
+def test_the_flag_wins_over_the_file() -> None:
+    assert build_config(data={"method": {"name": "npo", "beta": 1.0}}, method="ga").method == "ga"
+    assert build_config().method == "dareu"
+
+
+def test_the_installed_library_brings_its_methods_by_the_hook() -> None:
+    listed = {row["name"]: row for row in deattrib.PluginRegistry().listing() if row["kind"] == "method"}
+    assert set(NAMES) <= set(listed)
+    assert all(listed[name]["state"] == "ready" and listed[name]["summary"] for name in NAMES)
