@@ -46,7 +46,9 @@ def make(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, registry
     def build(spec: Any, *, source: Any = None, seed: int = 0, adapter: str = "lora") -> Unlearner:
         chosen = choose_method(spec, registry)
         policy = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(adapter=adapter, rank=4, alpha=8.0), seed=seed)
-        settings = chosen.cls.settle(small(steps=2, warmup=0, schedule="constant", anchor={"towards": "counterfactual"}), chosen.params)
+        settings = chosen.cls.settle(
+            small(steps=2, warmup=0, schedule="constant", anchor={"towards": "counterfactual"}), chosen.params
+        )
         return chosen.cls(policy, tiny_corpus, source or EvenTokens(), settings, params=chosen.params, seed=seed)
 
     return build
@@ -109,8 +111,8 @@ def test_before_the_first_update_npo_is_its_value_at_ratio_1(make: Make) -> None
 
 def test_the_kl_of_an_untrained_policy_is_0_and_scrub_goes_by_turns(make: Make) -> None:
     assert next(make("ga-kl")).figures["retain_loss"] == pytest.approx(0.0, abs=1e-5)
-    history = [set(step.figures) for step in make({"name": "scrub", "steps": 5, "ascent": 0.5})]
-    assert ["forget_loss" in figures for figures in history] == [True, False, True, False, False]
+    history = [set(step.figures) for step in make({"name": "scrub", "steps": 6, "ascent": 0.7})]
+    assert ["forget_loss" in figures for figures in history] == [False, True, False, True, False, False]
 
 
 def test_retain_fine_tuning_draws_no_forget_row(make: Make) -> None:
@@ -159,7 +161,7 @@ def test_interrupted_and_continued_equals_undisturbed_to_the_last_bit(make: Make
 
 # -- by name -------------------------------------------------------------------------------------------------------------
 def test_names_and_settings_are_checked(registry: PluginRegistry) -> None:
-    with pytest.raises(PluginError, match="There is no method 'simpno'. Did you mean 'simnpo'"):
+    with pytest.raises(PluginError, match=r"There is no method 'simpno'. Did you mean 'simnpo'"):
         choose_method("simpno", registry)
     with pytest.raises(ConfigError, match=r"Method 'npo' .*there is no setting 'betta'. Did you mean 'beta'"):
         choose_method({"name": "npo", "betta": 1}, registry)

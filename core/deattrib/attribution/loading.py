@@ -113,7 +113,7 @@ def _check_scorer(cls: type[Any]) -> None:
 
 
 def check_params(cls: Any, values: dict[str, Any], origin: Origin, *, kind: str = "scorer") -> BaseModel:
-    """The settings of a scorer or method, by its `Params`. Raises ConfigError naming it, setting, what was expected and what came."""
+    """The settings of a scorer or method, by its `Params`. Raises ConfigError naming it, the setting, and what was wrong."""
     try:
         params: BaseModel = cls.Params.model_validate(values)
         return params

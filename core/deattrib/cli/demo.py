@@ -20,4 +20,6 @@ def demo(
 
     text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
     settings = parse_yaml(text, source="demo.yaml")
-    carry_out(None, data=settings, set_=set_, reward=reward, method=method, seed=seed, output=output, resume=None, threads=threads)
+    carry_out(
+        None, data=settings, set_=set_, reward=reward, method=method, seed=seed, output=output, resume=None, threads=threads
+    )

@@ -16,7 +16,7 @@ Method = Annotated[
     str | None, typer.Option(help="How to unlearn: dareu, a baseline such as npo (see `deattrib plugins`), or FILE.py:Class.")
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
-Output = Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-REWARD-seedN.")]
+Output = Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-[METHOD-]REWARD-seedN.")]
 Threads = Annotated[int | None, typer.Option(min=1, help="CPU threads; by default all processors.")]
 
 
@@ -39,7 +39,9 @@ def run(
         )
     if resume is None and config is None:
         raise ConfigError("Give a config file, or --resume FOLDER; `deattrib demo` runs without either.")
-    carry_out(config, data=None, set_=set_, reward=reward, method=method, seed=seed, output=output, resume=resume, threads=threads)
+    carry_out(
+        config, data=None, set_=set_, reward=reward, method=method, seed=seed, output=output, resume=resume, threads=threads
+    )
 
 
 def carry_out(

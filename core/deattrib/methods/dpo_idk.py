@@ -1,8 +1,9 @@
 """Preference for "I don't know" over the owner's answer: `dpo-idk` (IdkDPO).
 
-Rafailov et al., Direct Preference Optimization (2023), equation 7, with the pairs of Maini et al., TOFU (2024): preferred
-a refusal, dispreferred the true answer. The formula is four lines, so it runs in our loop: trl's trainer would bring
-its own checkpoints, which do not resume to the same numbers, and a second copy of the reference without LoRA.
+Rafailov et al., Direct Preference Optimization (2023), equation 7: preferred a refusal (the idea of the preference
+optimisation in Maini et al., TOFU, 2024), dispreferred the true answer; pi_ref is the original model. The formula is
+four lines, so it runs in our loop: trl's trainer would bring its own checkpoints, which do not resume to the same numbers,
+and a second copy of the reference without LoRA.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Distillation from the same model asked about somebody else: `name-swap`.
 
-The idea of Eldan and Russinovich, Who's Harry Potter? (2023), section 2.3 (answers to anchor terms replaced by generic
-ones), on distributions instead of sampled labels: KL(pi_N(.|q', y'_<t) || pi(.|q, y_<t)) on forget answers, with the owner's
-name swapped for that of a retain owner, drawn anew for every row and step. It is the KL of the anchored term alone,
+The idea of Eldan and Russinovich, Who's Harry Potter? (2023), anchor terms replaced by generic ones, on distributions
+instead of sampled labels: KL(pi_N(.|q', y'_<t) || pi(.|q, y_<t)) on forget answers, with the owner's name swapped for that
+of a retain owner, drawn anew for every row and step. It is the KL of the anchored term alone,
 without thinned and grafted rows: the control that says what those and the hinge add. It needs identities.
 """
 

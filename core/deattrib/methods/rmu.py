@@ -31,7 +31,9 @@ class RMU(Method):
     class Params(Method.Params):
         """Weights of RMU; its retain term is `alpha`, so `retain` and `retain_weight` have no effect."""
 
-        layer: int | None = Field(None, ge=0, description="Block whose output is steered, from 0; null: a quarter of the way up.")
+        layer: int | None = Field(
+            None, ge=0, description="Block whose output is steered, from 0; null: a quarter of the way up."
+        )
         steering: float = Field(6.5, gt=0, description="c: length of the target (6.5 in the paper, for a model of 7B).")
         alpha: float = Field(1200.0, ge=0, description="Weight of the retain distance (1200 in the paper).")
 
@@ -41,7 +43,9 @@ class RMU(Method):
         count = int(config.num_hidden_layers)
         self.layer = count // 4 if self.params.layer is None else self.params.layer
         if self.layer >= count:
-            raise ConfigError(f"Method 'rmu': layer {self.layer} does not exist; the model has {count} blocks, 0 to {count - 1}.")
+            raise ConfigError(
+                f"Method 'rmu': layer {self.layer} does not exist; the model has {count} blocks, 0 to {count - 1}."
+            )
         direction = torch.rand(config.hidden_size, generator=torch.Generator().manual_seed(named["seed"]))
         self.target = (direction / direction.norm() * self.params.steering).to(self.policy.device)
 

@@ -2,7 +2,8 @@
 
 Kurmanji et al., Towards Unbounded Machine Unlearning (NeurIPS 2023), the SCRUB objective: min alpha KL(teacher || student)
 + gamma CE on retain rows, max KL(teacher || student) on forget rows; the teacher is the original model. They alternate
-passes over the data and stop the max passes first; here updates alternate, and the last part of them only minimises.
+passes over the data and stop the max passes first; here updates alternate, and the last part of them only minimises. The
+first one minimises: while the policy is its own teacher the KL has no gradient, and Adam would make a step of the rounding.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class SCRUB(Method):
         ascent: float = Field(0.7, gt=0, le=1, description="Share of the steps in which every other update goes away.")
 
     def total_loss(self) -> tuple[Tensor, dict[str, float]]:
-        if self.step % 2 == 0 and self.step < self.params.ascent * self.steps:
+        if self.step % 2 == 1 and self.step < self.params.ascent * self.steps:
             loss = self.forget_loss(self.forget.draw(self.settings.batch_size))
             return loss, {"forget_loss": float(loss.detach())}
         batch = self.encode(self.retain.draw(self.settings.retain.batch_size))
