@@ -54,7 +54,8 @@ def unlearn(
         tokenizer: its tokenizer.
         reward: a scorer's name, settings, class or object, or a list of those.
         base: the model before it was trained on the owners, where the corpus has no names.
-        settings: the same tree as a config file, e.g. {"ppo": {"steps": 40}} or {"method": "npo"}; `corpus` and `model` have no effect.
+        settings: the same tree as a config file, e.g. {"ppo": {"steps": 40}} or {"method": "npo"};
+            `corpus` and `model` have no effect.
     """
     named = isinstance(reward, (str, Mapping)) or (
         isinstance(reward, list) and all(isinstance(r, (str, Mapping)) for r in reward)
