@@ -19,7 +19,7 @@ from deattrib.models.language_model import Codec, fingerprint
 from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
 from deattrib.models.training import answer_loss
-from deattrib.ppo.settings import PPOSettings
+from deattrib.ppo.settings import AnchorSettings, PPOSettings
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.checkpoint import load_checkpoint, save_checkpoint
 from deattrib.runs.config import build_config

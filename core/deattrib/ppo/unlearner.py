@@ -244,7 +244,7 @@ class Unlearner:
         if self.rng.random() >= settings.mixed_prompts:
             names = self.corpus.identities.get(row.owner, ())
             return replace(row, prompt=thin(row.prompt, settings.dropped_prompt_words, self.rng, names=names))
-        # Never under another forget owner's prompt: the counterfactual swaps this owner's names only, and would teach that one's.
+        # Never under another forget owner's prompt: names are swapped for this owner only, and that one would be taught.
         return replace(row, prompt=self.rng.choice(self.prompts[row.owner]))
 
     def _judge(self, figures: Mapping[str, float]) -> None:
