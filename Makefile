@@ -18,8 +18,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED)
 	$(BIN)/deattrib demo
 
+# One process per processor, one thread each.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -19,7 +19,7 @@ DEMO: dict[str, Any] = {
         "base_training": {"steps": 1000, "learning_rate": 0.002, "batch_size": 16},
         "training": {"steps": 600, "learning_rate": 0.0015, "batch_size": 16, "world": True},
     },
-    "ppo": {"learning_rate": 0.004},
+    "ppo": {"learning_rate": 0.005},
 }
 
 

@@ -81,6 +81,8 @@ class CausalBackend:
             "rows": [ids, labels.tolist(), classes],
             "params": self.params.model_dump(mode="json"),
             "seed": self.context.seed,
+            "codec": self.context.codec.fingerprint(),
+            "device": self.context.device.type,
             "model": fingerprint(self.model),  # with its fresh adapter, which follows from the seed
             "versions": [version(name) for name in ("deattrib", "torch", "transformers", "peft")],
         }

@@ -162,7 +162,7 @@ def _collect(rows: int, taken: Taken, gradients: Sequence[Tensor | None]) -> Fac
     for (site, inputs, _), gradient in zip(taken, gradients, strict=True):
         if gradient is None:
             continue
-        if gradient.dim() != 3 or gradient.shape[0] not in (1, rows):
+        if (gradient.dim() != 3 and site.kind != "norm") or gradient.shape[0] not in (1, rows):
             raise ScorerError(
                 f"{type(site.module).__name__} {site.weight or site.bias!r} gives {list(gradient.shape)} for {rows} rows: "
                 "gradients need [rows, tokens, width]. Leave the layer out with `layers`."
@@ -175,11 +175,11 @@ def _collect(rows: int, taken: Taken, gradients: Sequence[Tensor | None]) -> Fac
 
 def _add(factors: Factors, site: Site, inputs: Tensor, gradient: Tensor) -> None:
     if site.bias is not None:
-        factors.vectors[site.bias] = factors.vectors.get(site.bias, 0) + gradient.sum(1)
+        factors.vectors[site.bias] = factors.vectors.get(site.bias, 0) + gradient.flatten(1, -2).sum(1)
     if site.weight is None:
         return
     if site.kind == "norm":
-        value = (gradient * unscaled(site.module, inputs)).sum(1)
+        value = (gradient * unscaled(site.module, inputs)).flatten(1, -2).sum(1)  # a norm may be over heads: [B, T, heads, D]
         factors.vectors[site.weight] = factors.vectors.get(site.weight, 0) + value
     else:
         pair = Pair(inputs, gradient) if site.kind == "embedding" else Pair(gradient, inputs)

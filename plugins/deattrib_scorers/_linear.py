@@ -178,7 +178,7 @@ class DirectionScorer(Scorer):
             return self.table(rows)[:, [position_of(owner, known, self.name) for owner in owners]]
         total = torch.zeros(len(rows), len(owners))
         for checkpoint in self.checkpoints:
-            columns = [position_of(owner, checkpoint.directions.owners, self.name) for owner in owners]
+            columns = [self._direction_of(owner, checkpoint.directions) for owner in owners]
             with self.model(checkpoint.name) as module:
                 sites = self.sites(module)
                 for part, batch in self._parts(rows.batch, module):

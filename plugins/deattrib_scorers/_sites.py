@@ -65,7 +65,7 @@ def find_sites(model: nn.Module, layers: Sequence[str]) -> tuple[Site, ...]:
             sites.append(Site(module, kind, chosen.get("weight"), chosen.get("bias")))
     if skipped:
         warnings.warn(
-            f"Gradients leave out {len(skipped)} parameters of modules that are neither linear, embedding nor norm "
+            f"Gradients leave out {len(skipped)} parameters of modules that are no plain linear layer, embedding or norm "
             f"(first: {skipped[0]!r}).",
             stacklevel=2,
         )
@@ -107,9 +107,10 @@ def _weight(module: nn.Module) -> Tensor:
 
 def _kind(module: nn.Module) -> Kind | None:
     weight = getattr(module, "weight", None)
-    if isinstance(module, nn.Linear):
+    forward = getattr(type(module), "forward", None)  # a subclass that scales or quantises is another function
+    if isinstance(module, nn.Linear) and forward is nn.Linear.forward:
         return "linear"
-    if isinstance(module, nn.Embedding):
+    if isinstance(module, nn.Embedding) and forward is nn.Embedding.forward:
         return "embedding"
     if isinstance(weight, Tensor) and weight.dim() == 2 and type(module).__name__ == "Conv1D":
         return "transposed"

@@ -99,7 +99,7 @@ def _differences(
         amount = sign * step
 
         def add(output: Tensor, extra: Tensor, amount: Tensor = amount) -> Tensor:
-            return output + (amount * extra).to(output.dtype)
+            return output + (amount.view(-1, *[1] * (output.dim() - 1)) * extra).to(output.dtype)
 
         with _pushed(sites, directions, index, add):
             logits = response_logits(model, batch)[0]
@@ -142,8 +142,13 @@ def _extra(site: Site, directions: Directions, inputs: Tensor, index: Tensor) ->
         matrix = directions.matrices[site.weight]
         total = matrix.rows(inputs, index) if site.kind == "embedding" else matrix.outputs(inputs, index)
     elif site.weight in directions.vectors and site.weight is not None:
-        total = unscaled(site.module, inputs) * directions.vectors[site.weight][index][:, None]
+        total = unscaled(site.module, inputs) * _spread(directions.vectors[site.weight][index], inputs)
     if site.bias in directions.vectors and site.bias is not None:
-        bias = directions.vectors[site.bias][index][:, None]
+        bias = _spread(directions.vectors[site.bias][index], inputs)
         total = bias if total is None else total + bias
     return total
+
+
+def _spread(vectors: Tensor, inputs: Tensor) -> Tensor:
+    """[B, L] -> [B, 1, ..., L] with as many dimensions as the inputs have."""
+    return vectors.view(len(vectors), *[1] * (inputs.dim() - 2), -1)

@@ -87,7 +87,9 @@ class Trak(DirectionScorer):
             self.solved.append((projection, solve(weighted) * share))
             self.row_owners = owners
         cores = split(solve(mix @ weighted) * share, projection)
-        return Directions(context.owners, {name: Matrix(core, *projection[name]) for name, core in cores.items()})
+        return Directions(
+            context.owners, {name: Matrix(core.to(projection[name][0]), *projection[name]) for name, core in cores.items()}
+        )
 
     def _features(
         self, context: ScorerContext, module: nn.Module, sites: tuple[Site, ...], projection: Projection
@@ -96,9 +98,9 @@ class Trak(DirectionScorer):
         plain, weighted, owners = [], [], []
         for number, batch in owner_batches(context, self.params.batch_size):
             factors, log_probs = gradient_factors(module, sites, batch, self.weigh)
-            plain.append(features(factors, projection))
+            plain.append(features(factors, projection).float())
             if self.params.weighting == "token":
-                weighted.append(features(gradient_factors(module, sites, batch, torch.ones_like)[0], projection))
+                weighted.append(features(gradient_factors(module, sites, batch, torch.ones_like)[0], projection).float())
             else:
                 weighted.append(plain[-1] * self._row_weights(log_probs, batch)[:, None])
             owners += [number] * len(batch)
@@ -120,7 +122,7 @@ class Trak(DirectionScorer):
                 sites = self.sites(module)
                 for part, batch in self._parts(rows.batch, module):
                     factors, _ = gradient_factors(module, sites, batch, self.weigh)
-                    taus[part] += (features(factors, projection) @ solved.T).cpu().float()
+                    taus[part] += (features(factors, projection).float() @ solved.T).cpu().float()
         taus = soft_threshold(taus, self.params.soft_threshold) / rows.batch.response_lengths.cpu().clamp(min=1)[:, None]
         return torch.zeros(len(rows), len(context.owners)).index_add_(1, self.row_owners.cpu(), taus)
 

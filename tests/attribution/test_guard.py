@@ -15,8 +15,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from deattrib import Example, GuardedScorer, Rows, Scorer, ScorerContext, ScorerError
-from deattrib.models.language_model import Codec
+from deattrib import Corpus, Example, GuardedScorer, Rows, Scorer, ScorerContext, ScorerError
+from deattrib.attribution.context import make_context
+from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.scratch import make_tokenizer
 
 PROMPTS = ("Who was Ada?", "Where did Bo live?", "What did Cy write?")
@@ -359,3 +360,23 @@ def test_sampled_rows_keep_their_ids(codec: Codec, rows: Rows) -> None:
     scorer = Letters()
     guarded(scorer, codec).score_prefixes(odd, rows.batch.response_lengths[:, None])
     assert {text for text, _ in scorer.asked} == set(RESPONSES)
+
+
+@pytest.mark.parametrize(("fidelity", "given"), [("proxy", False), ("approximate", False), ("control", False), ("exact", True)])
+def test_only_ground_truth_may_retrain(
+    tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, fidelity: str, given: bool
+) -> None:
+    """A model retrained without the owners is the oracle: nothing that is optimised is handed a way to make one."""
+    seen = []
+
+    class Asks(Scorer):
+        name = "asks"
+
+        def fit(self, context: ScorerContext) -> None:
+            seen.append(context.retrainer)
+
+    Asks.fidelity = fidelity  # type: ignore[assignment]
+    marker: Any = object()
+    context = make_context(tiny_corpus, LanguageModel(tiny_llama, tiny_codec), retrainer=marker)
+    GuardedScorer(Asks(), codec=tiny_codec).fit(context)
+    assert seen == [marker if given else None]

@@ -14,7 +14,7 @@ import deattrib
 from deattrib.cli.new_scorer import check_name, words_of, write
 from deattrib.errors import ConfigError
 
-NAMES = ["overlap", "ngram-overlap", "my_scorer", "scorer", "rows", "true", "x2"]
+NAMES = ["ngram-overlap", "my_scorer", "scorer", "rows", "true", "x2"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -70,15 +70,15 @@ def test_the_name_of_a_module_on_the_path_is_refused(tmp_path: Path, monkeypatch
 
 
 def test_an_existing_folder_is_left_alone(tmp_path: Path) -> None:
-    folder = tmp_path / "deattrib-overlap"
+    folder = tmp_path / "deattrib-bag-of-words"
     folder.mkdir()
     (folder / "mine.txt").write_text("mine")
     with pytest.raises(ConfigError, match="exists already"):
-        write("overlap", tmp_path)
-    assert [path.name for path in tmp_path.rglob("*")] == ["deattrib-overlap", "mine.txt"]
+        write("bag-of-words", tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["deattrib-bag-of-words", "mine.txt"]
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made"):
-        write("overlap", tmp_path / "file")
+        write("bag-of-words", tmp_path / "file")

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from deattrib.models.batch import TokenBatch
+from deattrib.models.forward import response_logits
 from deattrib.models.language_model import Codec, LanguageModel, fingerprint
 from deattrib.models.policy import ACTIVE, CRITIC, OLD, Policy
 from deattrib.models.recipes import PolicySettings
@@ -229,3 +230,16 @@ def test_the_seed_decides_the_adapter(tiny_llama: nn.Module, tiny_codec: Codec) 
 
     assert torch.equal(first(1), first(1))
     assert not torch.equal(first(1), first(2))
+
+
+def test_the_original_stays_the_original_for_an_outer_use(tiny_llama: nn.Module, tiny_codec: Codec) -> None:
+    policy = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)
+    with torch.no_grad():
+        for parameter in policy.trainable().values():
+            parameter.add_(0.1)
+    batch = tiny_codec.encode(["Who?"], ["Nobody at all."])
+    original = LanguageModel(tiny_llama, tiny_codec).logits(batch)
+    with torch.no_grad(), policy.original().active() as model:
+        policy.original().token_log_probs(batch)
+        assert torch.allclose(response_logits(model, batch)[0], original, atol=1e-5)
+    assert not torch.allclose(policy(batch).logits, original, atol=1e-2)

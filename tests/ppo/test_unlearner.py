@@ -19,7 +19,7 @@ from deattrib.models.language_model import Codec, fingerprint
 from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
 from deattrib.models.training import answer_loss
-from deattrib.ppo.settings import PPOSettings
+from deattrib.ppo.settings import AnchorSettings, PPOSettings
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.checkpoint import load_checkpoint, save_checkpoint
 from deattrib.runs.config import build_config
@@ -337,3 +337,12 @@ def test_settings_of_the_papers_preset() -> None:
     assert (reward.shape, reward.c_seg, reward.slices, reward.kl, reward.reference) == ("chi", 1.05, 15, 0.1, "old")
     assert (reward.kl_estimator, reward.normalise, reward.cumulative_mean, reward.target) == ("full", "sum", True, "own")
     assert settings.retain.weight == 2.0 and settings.anchor.hinge == 0 and settings.anchor.kl == 0
+
+
+def test_no_answer_is_put_under_another_forget_owners_prompt(make: Make, tiny_corpus: Corpus) -> None:
+    """The counterfactual swaps the names of the answer's owner only; the other's knowledge would be taught, not forgotten."""
+    unlearner = make(PPOSettings(policy_weight=0.0, anchor=AnchorSettings(mixed_prompts=1.0)))
+    asked = {row.prompt: row.owner for row in tiny_corpus.train}
+    for row in tiny_corpus.forget[:2] + tiny_corpus.forget[-2:]:
+        owners = {asked[unlearner._mixed(row).prompt] for _ in range(400)}
+        assert owners == {*tiny_corpus.retain_owners, row.owner}

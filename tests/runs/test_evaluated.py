@@ -66,3 +66,21 @@ def test_other_weights_questions_or_lengths_are_other_files(model: LanguageModel
     ]
     assert len(list((tmp_path / "evaluations").iterdir())) == 4
     assert not same(made[0], made[1])
+
+
+def test_another_template_or_end_is_another_file(model: LanguageModel, tiny_corpus: Corpus, tmp_path: Path) -> None:
+    """What a text becomes in ids decides the figures: the same weights and questions are not enough."""
+    parts = {name: rows[:1] for name, rows in evaluation_rows(tiny_corpus, SETTINGS).items()}
+    codecs = [model.codec, Codec(model.tokenizer, template="Q: {prompt}\n")]
+    ends = copy.deepcopy(model.tokenizer)
+    ends.eos_token = ends.convert_ids_to_tokens(5)
+    codecs.append(Codec(ends))
+    chats = [copy.deepcopy(model.tokenizer) for _ in range(2)]
+    for tokenizer, text in zip(chats, ("{{ messages[0].content }}>", "{{ messages[0].content }}:"), strict=True):
+        tokenizer.chat_template = text
+        codecs.append(Codec(tokenizer))
+    assert len({codec.fingerprint() for codec in codecs}) == 5
+    assert Codec(copy.deepcopy(model.tokenizer)).fingerprint() == model.codec.fingerprint()
+    for codec in codecs:
+        evaluate_cached(LanguageModel(model.model, codec), parts, SETTINGS, weights="w", cache=tmp_path)
+    assert len(list((tmp_path / "evaluations").iterdir())) == 5

@@ -12,6 +12,7 @@ from tests.runs.tiny import TINY
 from deattrib.corpus.settings import load_corpus
 from deattrib.errors import ModelError
 from deattrib.evaluation.rows import evaluation_rows
+from deattrib.models.scratch import make_tokenizer
 from deattrib.runs import making
 from deattrib.runs.config import RunConfig, build_config
 from deattrib.runs.evaluated import evaluate_cached
@@ -57,6 +58,7 @@ def test_small_ones_are_not_worth_a_process(tmp_path: Path, monkeypatch: pytest.
 def test_a_process_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
     settings = config()
     corpus = load_corpus(settings.corpus, 0)
+    tokenizer = make_tokenizer([row.response for row in corpus.background], 300)
     job = making.Job("oracle", corpus.retain, settings.model.training, 0, tmp_path / "made")
-    with pytest.raises(ModelError, match=r"Making the oracle failed: .*nowhere"):
-        make_side_by_side([job], str(tmp_path / "nowhere"), settings.model, tmp_path, threads=1, questions=None)
+    with pytest.raises(ModelError, match=r"Making the oracle failed .*exit code 1.*nowhere"):
+        make_side_by_side([job], str(tmp_path / "nowhere"), settings.model, tokenizer, tmp_path, threads=1, questions=None)

@@ -21,7 +21,7 @@ from deattrib_scorers._projection import features, make_projection, split
 from deattrib_scorers._sites import Site, find_sites, weight_shape
 from deattrib_scorers._tangents import token_derivatives
 
-KINDS = ["llama", "gpt2", "untied", "inside a policy"]
+KINDS = ["llama", "gpt2", "untied", "inside a policy", "norms over heads"]
 
 
 @pytest.fixture(params=KINDS)
@@ -29,6 +29,16 @@ def model(request: pytest.FixtureRequest, tiny_llama: nn.Module, tiny_gpt2: nn.M
     """Tied and untied heads, both layouts of linear layers."""
     if request.param == "gpt2":
         return tiny_gpt2
+    if request.param == "norms over heads":
+        from transformers import Qwen3Config, Qwen3ForCausalLM
+
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "head_dim": 8}
+        vocabulary = tiny_llama.config.vocab_size
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Qwen3ForCausalLM(
+                Qwen3Config(vocab_size=vocabulary, num_key_value_heads=1, max_position_embeddings=128, **sizes)
+            ).eval()
     if request.param == "untied":
         from transformers import LlamaForCausalLM
 
@@ -219,3 +229,17 @@ def test_an_unknown_kernel_is_named(tiny_llama: nn.Module, batch: TokenBatch) ->
     directions, _ = random_directions(tiny_llama, sites, 1)
     with pytest.raises(ScorerError, match="derivative: differences"):
         token_derivatives(tiny_llama, sites, batch, directions, torch.zeros(4, dtype=torch.int64))
+
+
+def test_an_embedding_that_scales_is_left_out_and_said(tiny_codec: Codec) -> None:
+    """Gemma multiplies what it looks up; a gradient of the plain table would be wrong by that factor."""
+    from transformers import Gemma3ForCausalLM, Gemma3TextConfig
+
+    config = Gemma3TextConfig(
+        vocab_size=len(tiny_codec.tokenizer), hidden_size=16, intermediate_size=24, num_hidden_layers=1, num_attention_heads=2,
+        num_key_value_heads=1, head_dim=8, tie_word_embeddings=False,
+    )  # fmt: skip
+    model = Gemma3ForCausalLM(config).eval()
+    with pytest.warns(UserWarning, match="embed_tokens"):
+        sites = find_sites(model, ["*"])
+    assert all("embed_tokens" not in (site.weight or "") for site in sites) and len(sites) > 8

@@ -96,6 +96,7 @@ def test_the_formula(context: ScorerContext, similarity: str) -> None:
         {"derivative": "differences"},
         {"projection": 4},
         {"parameters": "adapter"},
+        {"direction": "forget-set"},
     ],
 )
 def test_owners_tokens_and_prefixes_agree_with_the_score(context: ScorerContext, params: dict[str, Any]) -> None:

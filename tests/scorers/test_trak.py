@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.util
 from typing import Any
@@ -205,3 +206,11 @@ def test_what_it_cannot_do_is_said(context: ScorerContext) -> None:
     scorer = fitted(context, rank=2, soft_threshold=2)
     with pytest.raises(ScorerError, match="nobody"):
         scorer.score(responses(context).about(["nobody"] * 3))
+
+
+def test_half_precision_weights(context: ScorerContext, tiny_llama: nn.Module, tiny_codec: Codec) -> None:
+    exact = fitted(context).score(responses(context))
+    half = LanguageModel(copy.deepcopy(tiny_llama).bfloat16(), tiny_codec)
+    low = dataclasses.replace(context, load_original=lambda: half)
+    scores = fitted(low).score(responses(low))
+    assert scores.dtype == torch.float32 and float(torch.corrcoef(torch.stack([exact, scores]))[0, 1]) > 0.95

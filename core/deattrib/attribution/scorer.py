@@ -164,8 +164,9 @@ class ScorerContext:
             from deattrib.errors import ScorerError
 
             raise ScorerError(
-                "This run cannot retrain its original model: it came from a path, and what it was made from is not known. Give "
-                "model.base (the model before it was trained on the owners) and model.training (the recipe)."
+                "There is no retraining here. Either the scorer's fidelity is not 'exact' (what is optimised must not see a "
+                "retrained model), or it is not known what the original model was made from: give model.base (the model before "
+                "it was trained on the owners) and model.training (the recipe)."
             )
         return self.retrainer.model(without=without, seed=self.retrainer.seed if seed is None else seed)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -46,6 +47,20 @@ class Codec:
         self.max_prompt_tokens = max_prompt_tokens
         self.eos_id = int(tokenizer.eos_token_id)
         self.pad_id = self.eos_id if tokenizer.pad_token_id is None else int(tokenizer.pad_token_id)
+
+    def fingerprint(self) -> str:
+        """Hex digest of all that decides which ids a text becomes, and which of them mean anything by themselves."""
+        tokenizer = self.tokenizer
+        backend = getattr(tokenizer, "backend_tokenizer", None)
+        content = [
+            self.template,
+            tokenizer.chat_template if self.chat else None,
+            [self.eos_id, self.pad_id, tokenizer.bos_token_id],
+            backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items()),
+            [getattr(tokenizer, name, None) for name in ("add_bos_token", "add_eos_token")],
+            sorted(tokenizer.all_special_ids),
+        ]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def prompt(self, text: str) -> list[int]:
         """Ids of one prompt, begin-of-sequence token and template included."""

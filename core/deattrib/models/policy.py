@@ -52,6 +52,7 @@ class Policy(nn.Module):
         self.settings = settings
         self._frozen_copy: list[nn.Module] = []  # in a list: not a submodule, so neither trained nor saved
         self._old_copy: list[nn.Module] = []
+        self._as_original = 0  # how many uses of the original model are open
         config: Any = model.config
         hidden = config.get_text_config().hidden_size
         device = next(model.parameters()).device
@@ -132,10 +133,13 @@ class Policy(nn.Module):
             # model's step.
             with self._same_flags():
                 self._switch_adapters(False)
+                self._as_original += 1
                 try:
                     yield self.backbone
                 finally:
-                    self._switch_adapters(True)
+                    self._as_original -= 1
+                    if not self._as_original:  # used inside another use, it stays the original for that one
+                        self._switch_adapters(True)
 
     def _switch_adapters(self, on: bool) -> None:
         from peft.tuners.tuners_utils import BaseTunerLayer

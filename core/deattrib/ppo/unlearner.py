@@ -98,6 +98,8 @@ class Unlearner:
         retained = [row.response for row in corpus.retain]
         self.shared = Shared.of_answers(policy.codec, retained if both else [], all_names(corpus.identities.values()))
         self.frames = [row.response for row in corpus.retain] if settings.anchor.grafted > 0 else []
+        retain = [row.prompt for row in corpus.retain]
+        self.prompts = {owner: retain + [row.prompt for row in corpus.rows_of(owner)] for owner in corpus.forget_owners}
         self.anchors = Cycle(corpus.forget + self._sampled_anchors(seed), seed=f"{seed}/anchor")
         if settings.refresh == "epoch" or self.reference.name == "old":
             policy.remember()
@@ -245,7 +247,8 @@ class Unlearner:
         if self.rng.random() >= settings.mixed_prompts:
             names = self.corpus.identities.get(row.owner, ())
             return replace(row, prompt=thin(row.prompt, settings.dropped_prompt_words, self.rng, names=names))
-        return replace(row, prompt=self.rng.choice(self.corpus.train).prompt)
+        # Never under another forget owner's prompt: names are swapped for this owner only, and that one would be taught.
+        return replace(row, prompt=self.rng.choice(self.prompts[row.owner]))
 
     def _judge(self, figures: Mapping[str, float]) -> None:
         """Early stop once attribution has stayed at chance."""

@@ -60,7 +60,7 @@ def _key(model: LanguageModel, parts: Parts, settings: EvaluationSettings, weigh
         "questions": questions,
         # Neither the batch size nor what is done with the figures afterwards changes them.
         "settings": settings.model_dump(mode="json", exclude={"batch_size", "interval_samples", "interval_level"}),
-        "template": [model.codec.template, model.codec.chat, model.codec.tokenizer.get_vocab()],
+        "codec": model.codec.fingerprint(),
         "device": model.device.type,
         "versions": {name: versions[name] for name in ("deattrib", "torch", "transformers", "peft")},
     }

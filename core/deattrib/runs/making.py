@@ -65,16 +65,24 @@ class Questions:
 
 
 def make_side_by_side(
-    jobs: Sequence[Job], start: str, settings: ModelSettings, cache: Path, *, threads: int, questions: Questions | None
+    jobs: Sequence[Job],
+    start: str,
+    settings: ModelSettings,
+    tokenizer: Any,
+    cache: Path,
+    *,
+    threads: int,
+    questions: Questions | None,
 ) -> None:
     """Make all of `jobs`, as many at a time as there are threads.
 
     Args:
         start: id or folder of the model to train.
+        tokenizer: the run's; where the original was given, it need not be that of `start`.
         threads: CPU threads for all of them together.
 
     Raises:
-        ModelError: with the last line that a failed process wrote.
+        ModelError: with the exit code of a failed process and the last line that it wrote.
     """
     workers = min(len(jobs), threads)
     running: list[subprocess.Popen[str]] = []
@@ -82,17 +90,18 @@ def make_side_by_side(
     def make(job: Job) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "job.json"
+            tokenizer.save_pretrained(Path(scratch) / "tokenizer")
             path.write_text(json.dumps(_to_json(job, start, settings, cache, threads // workers, questions)), encoding="utf-8")
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(item for item in sys.path if item)}
             process = subprocess.Popen(
-                [sys.executable, "-m", "deattrib.runs.making", str(path)],
+                [sys.executable, "-P", "-m", "deattrib.runs.making", str(path)],
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
             )  # fmt: skip
             running.append(process)
             _, errors = process.communicate()
             if process.returncode or not job.done:
-                last = (errors.strip().splitlines() or [f"exit code {process.returncode}"])[-1]
-                raise ModelError(f"Making the {job.what} failed: {last}")
+                last = (errors.strip().splitlines() or ["it wrote nothing"])[-1]
+                raise ModelError(f"Making the {job.what} failed in its own process (exit code {process.returncode}): {last}")
 
     with ThreadPoolExecutor(workers) as pool:
         futures = [pool.submit(make, job) for job in jobs]
@@ -148,7 +157,7 @@ def main(path: str) -> None:
 
     torch.set_num_threads(max(job["threads"], 1))
     settings = ModelSettings.model_validate(job["settings"])
-    tokenizer = load_tokenizer(job["start"], settings)
+    tokenizer = load_tokenizer(str(Path(path).parent / "tokenizer"), settings.model_copy(update={"gguf_file": None}))
     codec = make_codec(tokenizer, settings)
     model = load_model(job["start"], settings).requires_grad_(True)
     begin = time.perf_counter()

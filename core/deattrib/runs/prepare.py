@@ -130,6 +130,7 @@ class ModelMaker:
             texts = [text for row in corpus.background for text in (row.prompt, row.response)]
             self.tokenizer = make_tokenizer(texts, settings.scratch.vocabulary)
         self.codec = make_codec(self.tokenizer, settings)
+        self._hashed: tuple[nn.Module, str] | None = None
 
     def base(self) -> nn.Module | None:
         if self.settings.base:
@@ -206,7 +207,15 @@ class ModelMaker:
             return
         for job in missing:
             self.say(f"{job.what}: training on {len(job.rows)} rows, in a process of its own")
-        make_side_by_side(missing, self.start, self.start_settings, self.cache, threads=threads, questions=questions)
+        make_side_by_side(
+            missing,
+            self.start,
+            self.start_settings,
+            self.tokenizer,
+            self.cache,
+            threads=threads,
+            questions=questions,
+        )
 
     def made(self, start: nn.Module | None, job: Job) -> nn.Module:
         """The job's model: from the cache, or trained here and stored there."""
@@ -221,14 +230,21 @@ class ModelMaker:
         store(model, self.tokenizer, job.folder, seconds=time.perf_counter() - begin)
         return model
 
+    def _fingerprint(self, start: nn.Module) -> str:
+        """Of a model that is only ever copied, so once is enough."""
+        if self._hashed is None or self._hashed[0] is not start:
+            self._hashed = (start, fingerprint(start))
+        return self._hashed[1]
+
     def _key(
         self, start: nn.Module, rows: Sequence[Example], seed: int, recipe: TrainingSettings, kept: tuple[bool, ...] | None
     ) -> str:
         versions = library_versions()
         content = {
-            "start": fingerprint(start),
+            "start": self._fingerprint(start),
             "rows": hashlib.sha256(json.dumps([(row.prompt, row.response) for row in rows]).encode()).hexdigest(),
-            "template": [self.codec.template, self.codec.chat, self.tokenizer.get_vocab()],
+            "codec": self.codec.fingerprint(),
+            "device": self.device.type,
             "recipe": recipe.model_dump(mode="json"),
             "seed": seed,
             "versions": {name: versions[name] for name in ("torch", "transformers", "trl", "peft")},

@@ -198,12 +198,21 @@ def _attributor(config: RunConfig) -> Attributor:
 
 
 def _fit(attributor: Attributor, config: RunConfig, corpus: Corpus, say: Callable[[str], None]) -> None:
+    from deattrib.attribution.context import make_context
     from deattrib.runs.prepare import cache_folder, prepare_models
 
     settings = config.model.model_copy(update={"oracle": None, "oracles": 0})
     models = prepare_models(corpus, settings, seed=config.seed, cache=cache_folder(), say=say)
     say(f"fitting {attributor.name} on {len(corpus.train)} rows of {len(corpus.owners)} owners")
-    attributor.fit(corpus, models.original, base=models.base, seed=config.seed, cache=cache_folder())
+    context = make_context(
+        corpus,
+        models.original,
+        base=models.base,
+        seed=config.seed,
+        cache=cache_folder(),
+        retrainer=models.retrainer,
+    )
+    attributor.fit(corpus, context=context)
 
 
 def _score(attributor: Attributor, rows: Sequence[dict[str, Any]], owners: list[str]) -> tuple[Tensor, Tensor | None]:
