@@ -92,7 +92,8 @@ class GuardedScorer:
         with torch.enable_grad(), self._watched("fit", None):
             seed_everything(context.seed)
             # A model retrained without the owners is the oracle in all but name: nothing that is optimised may have one.
-            self.scorer.fit(context if self.fidelity == "exact" else replace(context, retrainer=None))
+            barred = context.retrainer is not None and self.fidelity != "exact"
+            self.scorer.fit(replace(context, retrainer=None) if barred else context)
 
     def score(self, rows: Rows) -> Tensor:
         """[B] float32 on the CPU. Raises ScorerError."""
