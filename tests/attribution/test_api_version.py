@@ -26,7 +26,9 @@ def interface_2_to_4(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("interface_2_to_4")
 @pytest.mark.parametrize("version", [2, 3, 4])
 def test_everything_in_the_range_is_taken(version: int) -> None:
-    check_class(written_for(version), "scorer")
+    cls = written_for(version)
+    check_class(cls, "scorer")
+    assert loading.OLDEST_API_VERSION <= cls.api_version <= loading.API_VERSION
 
 
 @pytest.mark.usefixtures("interface_2_to_4")

@@ -51,8 +51,9 @@ def test_side_by_side_and_one_after_the_other(tmp_path: Path, monkeypatch: pytes
 
 def test_small_ones_are_not_worth_a_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    monkeypatch.setattr("deattrib.runs.prepare.make_side_by_side", None)  # calling it would raise
-    prepared(config(), tmp_path, [])
+    said: list[str] = []
+    prepared(config(), tmp_path, said)
+    assert sum("training on" in line for line in said) == 4 and not any("process of its own" in line for line in said)
 
 
 def test_a_process_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:

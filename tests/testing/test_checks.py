@@ -46,7 +46,14 @@ def test_a_refusal_in_the_scorers_own_words_is_no_crash(contract_world: World) -
                 raise ScorerError("two owners are needed to tell apart")
             super().fit(context)
 
-    FUNCTIONS["one_owner"](Bench(Refuses, contract_world))
+    class Crashes(Refuses):
+        def fit(self, context: ScorerContext) -> None:
+            assert len(context.owners) > 1
+            super().fit(context)
+
+    assert FUNCTIONS["one_owner"](Bench(Refuses, contract_world)) is None
+    with pytest.raises(ContractFailure):
+        FUNCTIONS["one_owner"](Bench(Crashes, contract_world))
 
 
 class OwnerFree(Overlap):

@@ -57,6 +57,21 @@ class Part:
         return raw
 
 
+def measure_scale(guard: GuardedScorer, witnesses: Witnesses, settings: CalibrationSettings) -> Calibration:
+    """The scale of a fitted scorer, or of the one it wraps, on the answers of `witnesses`."""
+    guard = guard.calibrate_as()
+    own_ends, other_ends = witnesses.ends()
+    return fit_calibration(
+        guard.score_prefixes(witnesses.own, own_ends),
+        own_ends,
+        guard.score_prefixes(witnesses.other, other_ends),
+        other_ends,
+        scorer=guard.name,
+        source=witnesses.source,
+        noise_floor=settings.noise_floor,
+    )
+
+
 class Attributor:
     """Calibrated attribution by one scorer or a weighted mix.
 
@@ -181,22 +196,9 @@ class Attributor:
             if self.settings.enabled and not (scorer.fidelity == "control" and scorer.calibrate_as() is scorer):
                 if witnesses is None:
                     witnesses = gather_witnesses(context, self.settings)
-                calibration = self._calibrate(guard, witnesses)
+                calibration = measure_scale(guard, witnesses, self.settings)
             self._parts.append(Part(guard, calibration, weight / total))
         return self
-
-    def _calibrate(self, guard: GuardedScorer, witnesses: Witnesses) -> Calibration:
-        guard = guard.calibrate_as()
-        own_ends, other_ends = witnesses.ends()
-        return fit_calibration(
-            guard.score_prefixes(witnesses.own, own_ends),
-            own_ends,
-            guard.score_prefixes(witnesses.other, other_ends),
-            other_ends,
-            scorer=guard.name,
-            source=witnesses.source,
-            noise_floor=self.settings.noise_floor,
-        )
 
     def watch(self, module: torch.nn.Module) -> None:
         """From now on no scorer call may touch `module` (the policy)."""

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from deattrib.attribution.attributor import ScorerSpec
-from deattrib.attribution.calibration import Calibration, fit_calibration
+from deattrib.attribution.attributor import ScorerSpec, measure_scale
+from deattrib.attribution.calibration import Calibration
 from deattrib.attribution.guard import GuardedScorer
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
@@ -118,19 +118,9 @@ def _ask(guard: GuardedScorer, rows: Rows, owners: Sequence[str]) -> Array:
 
 def _calibrate(guard: GuardedScorer, witnesses: Witnesses, settings: CalibrationSettings) -> Calibration | None:
     """The scale that a run would measure; None for a control, which has none."""
-    scale = guard.calibrate_as()
-    if guard.fidelity == "control" and scale is guard:
+    if guard.fidelity == "control" and guard.calibrate_as() is guard:
         return None
-    own_ends, other_ends = witnesses.ends()
-    return fit_calibration(
-        scale.score_prefixes(witnesses.own, own_ends),
-        own_ends,
-        scale.score_prefixes(witnesses.other, other_ends),
-        other_ends,
-        scorer=guard.name,
-        source=witnesses.source,
-        noise_floor=settings.noise_floor,
-    )
+    return measure_scale(guard, witnesses, settings)
 
 
 def _attribution(own: Array, calibration: Calibration | None, rows: Rows) -> Array | None:

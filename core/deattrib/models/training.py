@@ -52,7 +52,7 @@ def fine_tune(
     """
     from datasets import Dataset
     from transformers import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTTrainer
 
     class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
@@ -82,30 +82,8 @@ def fine_tune(
         return {name: getattr(batch, name) for name in TokenBatch.__slots__}
 
     with tempfile.TemporaryDirectory() as scratch:
-        config = SFTConfig(
-            output_dir=scratch,
-            num_train_epochs=settings.epochs,
-            max_steps=settings.steps or -1,
-            learning_rate=settings.learning_rate,
-            lr_scheduler_type="cosine",
-            warmup_steps=settings.warmup,
-            weight_decay=settings.weight_decay,
-            per_device_train_batch_size=settings.batch_size,
-            seed=seed,
-            data_seed=seed,
-            bf16=settings.bf16 if bf16 is None else bf16,
-            activation_checkpointing=False,
-            use_cpu=next(model.parameters()).device.type == "cpu",
-            dataset_kwargs={"skip_prepare_dataset": True},
-            max_length=None,
-            remove_unused_columns=False,
-            average_tokens_across_devices=False,
-            train_sampling_strategy="group_by_length",
-            length_column_name="length",
-            save_strategy="no",
-            logging_strategy="no",
-            report_to="none",
-            disable_tqdm=True,
+        config = _trainer_config(
+            settings, scratch, seed, settings.bf16 if bf16 is None else bf16, next(model.parameters()).device
         )
         trainer = AnswerTrainer(
             model=model, args=config, train_dataset=data, data_collator=collate, processing_class=codec.tokenizer
@@ -117,6 +95,37 @@ def fine_tune(
     if settings.lora_rank:
         trained = trained.merge_and_unload()  # type: ignore[operator]
     return trained.eval()
+
+
+def _trainer_config(settings: TrainingSettings, folder: str, seed: int, bf16: bool, device: torch.device) -> Any:
+    """trl's settings: the recipe's, and everything off that is not asked for."""
+    from trl import SFTConfig
+
+    return SFTConfig(
+        output_dir=folder,
+        num_train_epochs=settings.epochs,
+        max_steps=settings.steps or -1,
+        learning_rate=settings.learning_rate,
+        lr_scheduler_type="cosine",
+        warmup_steps=settings.warmup,
+        weight_decay=settings.weight_decay,
+        per_device_train_batch_size=settings.batch_size,
+        seed=seed,
+        data_seed=seed,
+        bf16=bf16,
+        activation_checkpointing=False,
+        use_cpu=device.type == "cpu",
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        remove_unused_columns=False,
+        average_tokens_across_devices=False,
+        train_sampling_strategy="group_by_length",
+        length_column_name="length",
+        save_strategy="no",
+        logging_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+    )
 
 
 def seconds_per_step(

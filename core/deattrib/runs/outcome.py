@@ -47,25 +47,7 @@ def write_outcome(
     policy = unlearner.policy
     save_adapter(policy, folder.path / "adapter")
     unlearned = policy.language_model(name="unlearned")
-    subjects = {
-        "original": models.original,
-        "oracle": models.oracle,
-        "oracle_second": models.oracle_second,
-        "unlearned": unlearned,
-    }
-    parts = evaluation_rows(corpus, config.evaluation)
-
-    def ask(name: str, model: LanguageModel) -> Evaluation:
-        weights = models.weights.get(name)
-        if weights is None:
-            return evaluate_parts(model, parts, config.evaluation)
-        return evaluate_cached(model, parts, config.evaluation, weights=weights, cache=cache)
-
-    evaluations: dict[str, Evaluation | None] = {}
-    for name, model in subjects.items():
-        if model is not None:
-            stage("evaluate", name)
-        evaluations[name] = ask(name, model) if model is not None else None
+    evaluations = _evaluate(unlearned, models, corpus, config, stage, cache)
     detector = GibberishDetector.of_corpus(corpus)
     attributions = {
         name: {
@@ -120,6 +102,36 @@ def write_outcome(
     write_card(folder.path / "adapter" / "README.md", config, corpus, metrics, model=config.model.path or config.model.base)
     write_report(folder.path)
     return metrics
+
+
+def _evaluate(
+    unlearned: LanguageModel,
+    models: Models,
+    corpus: Corpus,
+    config: RunConfig,
+    stage: Callable[[str, str], None],
+    cache: Path,
+) -> dict[str, Evaluation | None]:
+    """The evaluation of each row of the table; those of frozen models from the cache where they are there."""
+    subjects = {
+        "original": models.original,
+        "oracle": models.oracle,
+        "oracle_second": models.oracle_second,
+        "unlearned": unlearned,
+    }
+    parts = evaluation_rows(corpus, config.evaluation)
+    evaluations: dict[str, Evaluation | None] = {}
+    for name, model in subjects.items():
+        if model is None:
+            evaluations[name] = None
+            continue
+        stage("evaluate", name)
+        weights = models.weights.get(name)
+        if weights is None:
+            evaluations[name] = evaluate_parts(model, parts, config.evaluation)
+        else:
+            evaluations[name] = evaluate_cached(model, parts, config.evaluation, weights=weights, cache=cache)
+    return evaluations
 
 
 def save_adapter(policy: Any, path: Path) -> None:
