@@ -79,7 +79,14 @@ def evaluate(request: EvaluateRequest, *, say: Say, warn: Callable[[str], None],
     from deattrib.runs.prepare import cache_folder
 
     check_scorers(config)
-    content = _carry_out(request, config, run, name, registry_of(config), cache or cache_folder(), say, warn)
+    warnings: list[str] = []
+
+    def tell(message: str) -> None:
+        warnings.append(message)
+        warn(message)
+
+    content = _carry_out(request, config, run, name, registry_of(config), cache or cache_folder(), say, tell)
+    content["warnings"] = warnings
     if request.output is not None:
         from deattrib.runs.atomic import atomic_write_json
 
@@ -160,7 +167,6 @@ def _carry_out(
         "attribution_scorers": assessment.scorers,
         "reward_scorer": judges.reward.report() if judges else [],
         "referee": judges.referee.report() if judges else [],
-        "warnings": list(assessment.warnings),
     }
     if judges is not None:
         judges.reward.close()
