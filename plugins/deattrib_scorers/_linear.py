@@ -262,10 +262,10 @@ def add_up(
             mine[name] = mine[name] + value if name in mine else value
 
 
-def response_means(batch: TokenBatch) -> Callable[[Tensor], Tensor]:
-    """Token weights that make a sum over the response a mean over it."""
+def response_means(batch: TokenBatch, exponent: float = 1.0) -> Callable[[Tensor], Tensor]:
+    """Token weights T^-exponent, which at 1 make a sum over the response a mean over it."""
 
     def weigh(log_probs: Tensor) -> Tensor:
-        return (1.0 / batch.response_lengths.clamp(min=1).to(log_probs))[:, None].expand_as(log_probs)
+        return (1.0 / batch.response_lengths.clamp(min=1).to(log_probs) ** exponent)[:, None].expand_as(log_probs)
 
     return weigh
