@@ -63,6 +63,7 @@ class Influence(DirectionScorer):
             return
         from deattrib_scorers._captum import CaptumReference
 
+        self.refuse_policy(self.params.backend)
         self.context, self.loaded = context, {}
         self.table = CaptumReference(self, context)
 

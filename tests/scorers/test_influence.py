@@ -93,9 +93,7 @@ def test_the_fisher_matrix_is_that_of_the_mean_loss_per_token(tiny_llama: nn.Mod
         steps, vocabulary = logits.shape
         each = torch.eye(steps * vocabulary).view(-1, steps, vocabulary)
         for some in each.split(2048):
-            (rows,) = torch.autograd.grad(
-                logits, [model.get_parameter(name)], some, retain_graph=True, is_grads_batched=True
-            )
+            (rows,) = torch.autograd.grad(logits, [model.get_parameter(name)], some, retain_graph=True, is_grads_batched=True)
             chance = (some * logits.detach().exp()).sum((1, 2))
             expected += torch.einsum("n,nlr->lr", chance, rows.square()) / steps / len(prompts)
         lengths.append(steps)
@@ -189,6 +187,27 @@ def test_captum_s_tracin_gives_the_same_scores(context: ScorerContext) -> None:
 
 
 @needs_captum
+def test_captum_s_tracin_keeps_to_weights_and_direction(context: ScorerContext, tiny_codec: Codec) -> None:
+    other = copy.deepcopy(context.original.model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.9)
+    context = dataclasses.replace(
+        context, load_base=lambda: LanguageModel(other, tiny_codec), forget_owners=("author_01", "author_04")
+    )
+    rows = responses(context)
+    params: dict[str, Any] = {"checkpoints": ("original", "base"), "checkpoint_weights": (0.5, 2.0), "direction": "forget-set"}
+    theirs = fitted(context, backend="captum-tracin", **params).score_owners(rows, OWNERS)
+    ours = Gradient(Gradient.Params(similarity="dot", contrast=False, **params))
+    ours.fit(context)
+    assert float((ours.score_owners(rows, OWNERS) - theirs).norm() / theirs.norm()) < 1e-4
+    with pytest.raises(ScorerError, match="1 numbers for 2 checkpoints"):
+        fitted(context, backend="captum-tracin", checkpoints=("original", "base"), checkpoint_weights=(1.0,))
+    with pytest.raises(ScorerError, match="live policy"):
+        fitted(context, backend="captum-tracin", checkpoints=("policy",))
+
+
+@needs_captum
 def test_captum_s_naive_influence_runs(context: ScorerContext) -> None:
     gpt2 = hasattr(context.original.model, "transformer")
     layer = "transformer.ln_f" if gpt2 else "model.norm"  # small: captum writes the Hessian out
@@ -198,5 +217,9 @@ def test_captum_s_naive_influence_runs(context: ScorerContext) -> None:
     assert torch.isfinite(table).all() and float(table.std()) > 0
     own = torch.stack([table[i, OWNERS.index(owner)] for i, owner in enumerate(rows.owners)])
     assert torch.allclose(scorer.score(rows), own, rtol=1e-3)
+    double = fitted(context, backend="captum-naive", captum_layers=(layer,), captum_projection=8, checkpoint_weights=(2.0,))
+    assert torch.allclose(double.score_owners(rows, OWNERS), 2 * table, rtol=1e-3)
+    with pytest.raises(ScorerError, match="one checkpoint"):
+        fitted(context, backend="captum-naive", captum_layers=(layer,), checkpoints=("original", "base"))
     with pytest.raises(ScorerError, match="captum_layers"):
         fitted(context, backend="captum-naive")
