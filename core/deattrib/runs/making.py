@@ -37,7 +37,7 @@ class Job:
     """One model to be made: on which rows, by which recipe, and the cache folder it goes to.
 
     Attributes:
-        kept: which rows give a loss, the others only keep their place in the order of batches; None: all.
+        kept: which rows give a loss, the others only keep their place in a batch and its mean; None: all.
     """
 
     what: str

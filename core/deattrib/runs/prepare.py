@@ -39,6 +39,7 @@ from deattrib.runs.retraining import RecipeRetrainer
 
 Say = Callable[[str], None]
 SECOND_SEED = 1000  # added to the run's seed for the second oracle
+KEPT_LOSS = 2  # how a training with left-out rows divides its loss, in their cache keys; 1 divided by the kept rows' tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -216,7 +217,7 @@ class ModelMaker:
         """The base model fine-tuned on rows by the run's recipe, as many steps whatever the rows.
 
         Args:
-            left_out: owners whose rows keep their place in the order of batches and give no loss.
+            left_out: owners whose rows keep their place in the order of batches, are counted in the mean, and give no loss.
         """
         recipe = self.settings.training
         if recipe.world:
@@ -293,7 +294,7 @@ class ModelMaker:
             "versions": {name: versions[name] for name in ("torch", "transformers", "trl", "peft")},
         }
         if kept is not None:
-            content["kept"] = kept
+            content["kept"], content["kept_loss"] = kept, KEPT_LOSS
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
