@@ -31,9 +31,9 @@ def test_there_are_metrics_to_look_for() -> None:
 @pytest.mark.parametrize("metric", installed(), ids=lambda metric: metric.name)
 def test_every_installed_metric_has_its_line_with_every_column(metric: type[Metric]) -> None:
     (line,) = [line for line in LINES if line.startswith(f"| `{metric.name}`:")]
-    assert set(re.findall(r"`(\w+)`", line.split("|")[1])) == {
-        column.key for column in metric.described()
-    } | ({metric.name} if metric.name.isidentifier() else set())
+    assert set(re.findall(r"`(\w+)`", line.split("|")[1])) == {column.key for column in metric.described()} | (
+        {metric.name} if metric.name.isidentifier() else set()
+    )
     assert len(line.replace(r"\|", "").split("|")) == 9
     assert metric.source and metric.__doc__
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
+from deattrib.ppo.lessons import Lesson
 from deattrib.ppo.losses import masked_mean
 from deattrib.ppo.rollout import Rollout, autocast
 from deattrib.ppo.settings import PPOSettings
@@ -68,7 +69,7 @@ class Method(Unlearner):
         loss = self.forget_loss(self.forget.draw(self.settings.batch_size))
         figures = {"forget_loss": float(loss.detach())}
         if self.params.retain != "none" and self.params.retain_weight > 0:
-            retained = self.retain_loss() if self.params.retain == "loss" else self._distillation()
+            retained = self.retain_loss() if self.params.retain == "loss" else self._distillation(self.lessons.taught())
             figures["retain_loss"] = float(retained.detach())
             loss = loss + self.params.retain_weight * retained
         return loss, figures
@@ -76,7 +77,7 @@ class Method(Unlearner):
     # -- what it is written with --------------------------------------------------------------------------------------
     def retain_loss(self) -> Tensor:
         """Mean cross-entropy per token of the next retain answers."""
-        batch = self.encode(self.retain.draw(self.settings.retain.batch_size))
+        batch = self.encode(self.lessons.retain.draw(self.settings.retain.batch_size))
         return -masked_mean(self.log_probs(batch), batch.response_mask)
 
     def encode(self, rows: Sequence[Example], responses: Sequence[str] | None = None) -> TokenBatch:
@@ -97,7 +98,7 @@ class Method(Unlearner):
         original = gather_log_probs(self.policy.original_logits(batch), batch.response_ids)
         return ((self.log_probs(batch) - original) * batch.response_mask).sum(1)
 
-    def _loss(self, part: Rollout | None) -> tuple[Tensor, dict[str, float]]:
+    def _loss(self, part: Rollout | None, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
         with autocast(self.policy.device, self.settings.bf16):
             return self.total_loss()
 

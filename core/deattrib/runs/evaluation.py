@@ -133,6 +133,7 @@ def _carry_out(
     say: Say,
     warn: Callable[[str], None],
 ) -> dict[str, Any]:
+    from deattrib.models.threads import one_thread_if_small
     from deattrib.runs.assessment import assess
 
     say("corpus", "")
@@ -140,22 +141,24 @@ def _carry_out(
     models = _models(config, corpus, cache, say, warn)
     say("models", f"loading {request.model or request.adapter or f'the adapter of {run}'}")
     model = _load(request, config, run, name, models)
-    judges = _judges(config, corpus, models, registry, cache, say) if models is not None else None
     beside: dict[str, LanguageModel | None] = {row: getattr(models, row) if models else None for row in COMPARED}
     if models is None and request.oracle is not None:
         beside["oracle"] = _alone(request.oracle, config, "oracle")
-    assessment = assess(
-        {**beside, name: model},
-        corpus,
-        config.evaluation,
-        judges,
-        weights=models.weights if models else {},
-        base=models.base if models else None,
-        registry=registry,
-        cache=cache,
-        stage=say,
-        warn=warn,
-    )
+    first = models.original if models else model
+    with one_thread_if_small(first.model):  # as a run does: sums in one order give the same figures
+        judges = _judges(config, corpus, models, registry, cache, say) if models is not None else None
+        assessment = assess(
+            {**beside, name: model},
+            corpus,
+            config.evaluation,
+            judges,
+            weights=models.weights if models else {},
+            base=models.base if models else None,
+            registry=registry,
+            cache=cache,
+            stage=say,
+            warn=warn,
+        )
     content = {
         "schema": 1,
         "name": name,

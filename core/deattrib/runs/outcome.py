@@ -86,7 +86,7 @@ def write_outcome(
         },
         "references": {
             "reward": unlearner.reference.name,
-            "anchor": "+".join(reference.name for reference in unlearner.anchor_references) or "none",
+            "anchor": "+".join(reference.name for reference in unlearner.lessons.references) or "none",
         },
         "steps": unlearner.step,
         "stopped": unlearner.stopped,

@@ -96,8 +96,12 @@ class Session:
         context = self._context(half=None, seed=seed)
         return judge.fit(self.corpus, context=context, proxy_context=self._context(half=half, seed=seed))
 
-    def make_unlearner(self, reward: Attributor) -> Unlearner:
-        """Policy and loop. From here on the original model lives inside the policy."""
+    def make_unlearner(self, reward: Attributor, *, ahead: bool = False) -> Unlearner:
+        """Policy and loop. From here on the original model lives inside the policy.
+
+        Args:
+            ahead: a processor is free to prepare what does not depend on the policy.
+        """
         policy = Policy(self._original.clone(), self._original.codec, self.config.policy, seed=self.config.seed)
         self._policy = policy
         self._original = policy.original()
@@ -111,6 +115,7 @@ class Session:
             base=self.base,
             token_scores=reward.token_scores,
             params=self.method.params,
+            ahead=ahead,
         )
 
 
