@@ -78,7 +78,7 @@ def apply_adapter(model: nn.Module, path: str) -> nn.Module:
     from peft import PeftModel
 
     try:
-        merged: Any = PeftModel.from_pretrained(model, path).merge_and_unload()  # type: ignore[arg-type]
+        merged: Any = PeftModel.from_pretrained(model, path).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(
             f"The adapter {path!r} cannot be put on top of the model: {_first_line(error)} Give a folder or hub id with "
