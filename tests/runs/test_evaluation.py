@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def config(home: Path) -> dict[str, Any]:
-    names = ["truth-ratio", "forget-quality", "oracle-kl", "membership", "question-dependence"]
+    names = ["truth-ratio", "forget-quality", "oracle-kl", "membership-inference", "question-dependence"]
     own = [f"{home / 'mine.py'}:Polite", f"{home / 'mine.py'}:Broken"]
     scorers = [TINY["reward"], "loss", f"{home / 'mine.py'}:Sullen"]
     wanted = {"metrics": [*names, *own], "attribution": scorers}
@@ -148,6 +149,11 @@ def test_another_model_stands_in_its_own_row(home: Path, finished: Path, config:
     assert json.loads((home / "out.json").read_text())["rows"] == content["rows"]
     with pytest.raises(RunError, match="exists"):
         carried_out(home, model=str(home / "theirs"), output=home / "out.json", **asked)
+    # A run that trained all weights leaves a whole model where others leave an adapter.
+    shutil.copytree(finished, home / "full", ignore=shutil.ignore_patterns("adapter", "checkpoints"))
+    shutil.copytree(home / "theirs", home / "full" / "adapter")
+    whole = carried_out(home, target=home / "full", metrics=(), attribution="none")
+    assert whole["rows"]["unlearned"]["probability"] == oracle["probability"]
     stacked = carried_out(home, model=str(home / "theirs"), adapter=str(finished / "adapter"), **asked)
     assert stacked["rows"]["model"]["probability"] != oracle["probability"]
 
@@ -183,7 +189,7 @@ def test_without_an_original_the_rest_is_still_measured(home: Path, finished: Pa
     [
         ({}, "Give --model"),
         ({"model": "x", "name": "oracle"}, "is the name of a row"),
-        ({"model": "x", "metrics": ("membrship",)}, "Did you mean 'membership'"),
+        ({"model": "x", "metrics": ("membrship-inference",)}, "Did you mean 'membership-inference'"),
         ({"model": "x", "attribution": ("clasifier",)}, "Did you mean 'classifier'"),
         ({"model": "x", "output": Path("no/such/folder.json")}, "there is no folder"),
     ],

@@ -75,7 +75,9 @@ def _choose(spec: Spec, registry: PluginRegistry) -> Chosen:
     values = {"name": spec} if isinstance(spec, str) else dict(spec)
     name = values.pop("name", None)
     if not isinstance(name, str):
-        raise ConfigError(f"A metric is a name or a mapping with a `name`, such as {{name: membership}}; got {spec!r}.")
+        raise ConfigError(
+            f"A metric is a name or a mapping with a `name`, such as {{name: membership-inference}}; got {spec!r}."
+        )
     known = {entry["name"] for entry in registry.listing() if entry["kind"] == "metric"}
     cls: Any = BUILTIN[name] if name in BUILTIN and name not in known else registry.metric(name)
     origin = registry.origin(cls)

@@ -59,20 +59,23 @@ class QuestionDependence(Metric):
     range = (-INFINITE, INFINITE)
     source = "Li et al. 2016, section 3 (mutual information of prompt and answer), with a shuffled prompt for the marginal"
 
-    def compute(self, subject: Subject) -> Array | None:
+    def measure(self, subject: Subject) -> dict[str, Array]:
         part, size = subject.evaluation.forget, subject.settings.batch_size
         others = other_questions(part.clusters, seed=subject.settings.seed)
         pairs = [(index, other) for index, other in enumerate(others) if other is not None]
+        values = np.full(len(part), np.nan)
         if not pairs:
-            return None
+            return {"values": values}
         answers = [part.greedy[index] for index, _ in pairs]
         own, shuffled = (
             answer_likelihoods(subject.model, [part.rows[pair[side]].prompt for pair in pairs], answers, batch_size=size).loss
             for side in (0, 1)
         )
-        values = np.full(len(part), np.nan)
         values[[index for index, _ in pairs]] = shuffled - own
-        return values
+        return {"values": values}
+
+    def compute(self, subject: Subject) -> Array:
+        return subject.measured["values"]
 
 
 def other_questions(clusters: tuple[tuple[str, str], ...], *, seed: int) -> list[int | None]:

@@ -31,7 +31,7 @@ Pair = tuple[Array, Array]
 class Membership(Metric):
     """How well five membership signals tell the forget rows from rows of owners that no model was trained on."""
 
-    name = "membership"
+    name = "membership-inference"
     source = "Shi et al. 2024 (MUSE), section 3.2 for privleak; the signals' papers in deattrib.evaluation.signals"
     needs = ("holdout",)
     columns = (
