@@ -10,6 +10,7 @@ import typer
 from deattrib.cli.audit import audit
 from deattrib.cli.check import check
 from deattrib.cli.demo import demo
+from deattrib.cli.evaluate import evaluate
 from deattrib.cli.new_scorer import new_scorer
 from deattrib.cli.plugins import plugins
 from deattrib.cli.run import run
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(run)
+app.command()(evaluate)
 app.command()(audit)
 app.command()(plugins)
 app.command()(score)

@@ -25,12 +25,14 @@ from deattrib.evaluation.rows import evaluation_rows
 from deattrib.methods.choose import choose_method, method_name
 from deattrib.models.threads import one_thread_if_small
 from deattrib.ppo.unlearner import Unlearner
+from deattrib.runs.attributions import chosen_scorers
 from deattrib.runs.checkpoint import load_checkpoint, newest_complete, save_checkpoint
 from deattrib.runs.config import RunConfig
 from deattrib.runs.events import EventLog, TimingLog
 from deattrib.runs.folder import RunFolder, default_output
 from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
+from deattrib.runs.metrics import choose_metrics
 from deattrib.runs.outcome import write_outcome
 from deattrib.runs.prepare import cache_folder, models_in_the_making
 from deattrib.runs.session import Session, default_referee
@@ -83,7 +85,7 @@ def run(
         check_scorers(config)  # before anything is on disk: a misspelt scorer leaves no run behind
     folder, config = _open(config, output, resume, arguments)
     with folder:
-        registry = _registry(config)
+        registry = registry_of(config)
         metrics: dict[str, Any] | None = None
         try:
             folder.set_state("running")
@@ -125,13 +127,15 @@ def _open(
     return folder, config
 
 
-def _registry(config: RunConfig) -> PluginRegistry:
+def registry_of(config: RunConfig) -> PluginRegistry:
     return PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
 
 
 def check_scorers(config: RunConfig) -> None:
-    """Raises PluginError or ConfigError when the method, or the reward's or the referee's scorer cannot be made."""
-    registry = _registry(config)
+    """Raises PluginError or ConfigError when a method, scorer or metric that the config names cannot be made."""
+    registry = registry_of(config)
+    choose_metrics(config.evaluation.metrics, registry)
+    chosen_scorers(config.evaluation.attribution, registry)
     choose_method(config.method, registry)
     Attributor(config.reward, registry=registry)
     Attributor(config.referee.scorer or default_referee(config.reward), registry=registry)
@@ -153,7 +157,7 @@ def _carry_out(
     config: RunConfig, folder: RunFolder, registry: PluginRegistry, listener: Listener, cache: Path
 ) -> dict[str, Any]:
     seconds: dict[str, float] = {}
-    _seed_everything(config.seed)
+    seed_everything(config.seed)
     listener.stage("corpus")
     corpus = load_corpus(config.corpus, config.seed)
     with ExitStack() as stack:
@@ -190,7 +194,7 @@ def _carry_out(
         with _timed(seconds, "evaluate"):
             listener.stage("evaluate")
             metrics = write_outcome(
-                folder, config, corpus, final, unlearner, reward, referee, seconds, listener.stage, cache=cache
+                folder, config, corpus, final, unlearner, session, reward, referee, seconds, listener, cache=cache
             )
         reward.close()
         referee.close()
@@ -240,7 +244,8 @@ def _tell(registry: PluginRegistry, listener: Listener, hook: str, **arguments: 
         listener.warn(message)
 
 
-def _seed_everything(seed: int) -> None:
+def seed_everything(seed: int) -> None:
+    """The global random states, from which nothing should be drawn but by libraries below."""
     import random
 
     import numpy
