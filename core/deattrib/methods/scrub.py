@@ -35,7 +35,7 @@ class SCRUB(Method):
         if self.step % 2 == 1 and self.step < self.params.ascent * self.steps:
             loss = self.forget_loss(self.forget.draw(self.settings.batch_size))
             return loss, {"forget_loss": float(loss.detach())}
-        batch = self.encode(self.lessons.retain.draw(self.settings.retain.batch_size))
+        batch = self.encode(self.retain.draw(self.settings.retain.batch_size))
         logits, mask = self.logits(batch), batch.response_mask
         imitated = distillation_loss(logits, self.policy.original_logits(batch), mask)
         entropy = -masked_mean(gather_log_probs(logits, batch.response_ids), mask)

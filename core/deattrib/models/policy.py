@@ -205,6 +205,10 @@ class Policy(nn.Module):
         """The original model (π_N) as a frozen `LanguageModel` that shares this policy's weights."""
         return LanguageModel(self._original[0], self.codec, name="original")
 
+    def apart(self) -> Policy:
+        """This very policy for another thread: modules of its own around the same tensors, trained ones included."""
+        return twin(self, also=(self.codec, self._original, self._old_copy))
+
     def language_model(self, *, name: str = "policy") -> LanguageModel:
         """The policy as a frozen model of its own (adapter merged into a copy), for evaluation."""
         merged = copy.deepcopy(self.backbone)

@@ -8,12 +8,19 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections.abc import Iterable
+from typing import TypeVar
 
 from torch import nn
 
+M = TypeVar("M", bound=nn.Module)
 
-def twin(model: nn.Module) -> nn.Module:
-    """The model again, every parameter and buffer the very same tensor; in eval mode, and no flag of a tensor is touched."""
-    tensors = itertools.chain(model.parameters(), model.buffers())
-    shared: dict[int, object] = {id(tensor): tensor for tensor in tensors}
+
+def twin(model: M, *, also: Iterable[object] = ()) -> M:
+    """The model again, every parameter and buffer the very same tensor; in eval mode, and no flag of a tensor is touched.
+
+    Args:
+        also: objects in it that are shared like the tensors.
+    """
+    shared = {id(item): item for item in itertools.chain(model.parameters(), model.buffers(), also)}
     return copy.deepcopy(model, shared).eval()

@@ -7,11 +7,11 @@ very same numbers, since everything random is drawn in the same order, and at no
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,9 @@ from deattrib.ppo.data import Cycle, Shared, answered, thin
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.rollout import autocast
 from deattrib.ppo.settings import PPOSettings, ReferenceName
+
+T = TypeVar("T")
+Position = tuple[Any, dict[str, int], dict[str, int]]  # of the random state and of the two cycles of rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +45,32 @@ class Lesson:
 
     retain: Taught | None
     anchored: Anchored | None
+
+
+class Drawn(Iterator[Lesson]):
+    """Some lessons one after another, and the thread that prepares them for whatever else can run beside.
+
+    Attributes:
+        position: where drawing stood after the last lesson that was wanted; None before the first.
+    """
+
+    def __init__(self, lessons: Lessons, count: int, pool: ThreadPoolExecutor | None) -> None:
+        self.position: Position | None = None
+        self._pool = pool
+
+        def make() -> tuple[Lesson, Position]:
+            return lessons.next(), lessons._position()
+
+        futures = [pool.submit(make) for _ in range(count)] if pool is not None else []
+        self._made = (future.result() for future in futures) if futures else (make() for _ in range(count))
+
+    def __next__(self) -> Lesson:
+        lesson, self.position = next(self._made)
+        return lesson
+
+    def beside(self, function: Callable[[], T]) -> Callable[[], T]:
+        """Run in the thread, or when the result is asked for; returns what waits for the result."""
+        return self._pool.submit(function).result if self._pool is not None else function
 
 
 class Lessons:
@@ -107,34 +136,27 @@ class Lessons:
         return answered(rows, texts)
 
     @contextmanager
-    def ahead(self, count: int) -> Iterator[Iterator[Lesson]]:
+    def ahead(self, count: int) -> Iterator[Drawn]:
         """Up to `count` lessons: prepared in a thread where the models are `apart`, else each when it is wanted.
 
         What was drawn ahead and not wanted is put back, so that what follows is the same either way.
         """
         if not self.apart:
-            yield (self.next() for _ in range(count))
+            yield Drawn(self, count, None)
             return
-        last = self._position()
+        before = self._position()
         with ThreadPoolExecutor(1, thread_name_prefix="deattrib-lessons") as pool:
-            futures = [pool.submit(lambda: (self.next(), self._position())) for _ in range(count)]
-
-            def wanted() -> Iterator[Lesson]:
-                nonlocal last
-                for future in futures:
-                    lesson, last = future.result()
-                    yield lesson
-
+            drawn = Drawn(self, count, pool)
             try:
-                yield wanted()
+                yield drawn
             finally:
                 pool.shutdown(cancel_futures=True)
-                self._go_to(last)
+                self._go_to(drawn.position or before)
 
-    def _position(self) -> tuple[Any, dict[str, int], dict[str, int]]:
+    def _position(self) -> Position:
         return self.rng.getstate(), self.retain.state_dict(), self.anchors.state_dict()
 
-    def _go_to(self, position: tuple[Any, dict[str, int], dict[str, int]]) -> None:
+    def _go_to(self, position: Position) -> None:
         state, retain, anchors = position
         self.rng.setstate(state)
         self.retain.load_state_dict(retain)

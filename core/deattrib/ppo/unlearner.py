@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -25,11 +26,13 @@ from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.ppo.anchored import anchored_loss
 from deattrib.ppo.data import Cycle
-from deattrib.ppo.lessons import Lesson, Lessons, Taught
+from deattrib.ppo.lessons import Drawn, Lesson, Lessons, Taught
 from deattrib.ppo.losses import distillation_loss, masked_mean, policy_loss, value_loss
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.rollout import AttributionSource, Rollout, autocast, collect
 from deattrib.ppo.settings import PPOSettings
+
+Term = Callable[[], tuple[Tensor, dict[str, float]]]  # part of the loss, and its figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +99,7 @@ class Unlearner:
         if settings.refresh == "epoch" or self.reference.name == "old":
             policy.remember()
         self.parameters = policy.trainable()
+        self.beside = policy.apart() if ahead else policy
         self.optimiser = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
 
     @classmethod
@@ -145,23 +149,43 @@ class Unlearner:
         if keeps_old and drawn and drawn // items > (drawn - self.settings.batch_size) // items:
             self.policy.remember()
 
-    def _learn(self, rollout: Rollout | None, lessons: Iterator[Lesson]) -> dict[str, float]:
+    def _learn(self, rollout: Rollout | None, lessons: Drawn) -> dict[str, float]:
         """All updates on one rollout batch; figures are means over the updates."""
         settings = self.settings
         totals: dict[str, list[float]] = {}
         for _ in range(settings.epochs):
             for index in self._minibatches():
-                loss, figures = self._loss(rollout.rows(index) if rollout is not None else None, next(lessons))
-                self.optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                figures = self._differentiate(rollout.rows(index) if rollout is not None else None, next(lessons), lessons)
                 norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.max_grad_norm)
                 self.optimiser.step()
-                figures |= {"loss": float(loss.detach()), "grad_norm": float(norm)}
+                figures |= {"grad_norm": float(norm)}
                 for name, value in figures.items():
                     totals.setdefault(name, []).append(value)
                 if settings.target_kl is not None and figures.get("policy_kl", 0.0) > settings.target_kl:
                     return {name: sum(values) / len(values) for name, values in totals.items()} | {"cut_short": 1.0}
         return {name: sum(values) / len(values) for name, values in totals.items()}
+
+    def _differentiate(self, part: Rollout | None, lesson: Lesson, lessons: Drawn) -> dict[str, float]:
+        """Put the loss's gradient into the parameters. Each term has a graph of its own, so no two are in memory at once."""
+
+        def gradient(term: Term) -> tuple[Tensor, Sequence[Tensor | None], dict[str, float]]:
+            with autocast(self.policy.device, self.settings.bf16):
+                loss, figures = term()
+            return loss.detach(), torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True), figures
+
+        terms = self._terms(part, lesson)
+        # The anchored term may run beside the others: it has modules of its own, unless it asks the reward's scorer.
+        last = lessons.beside(lambda: gradient(terms[-1])) if len(terms) > 1 and self.token_scores is None else None
+        done = [gradient(term) for term in (terms if last is None else terms[:-1])]
+        if last is not None:
+            done.append(last())
+        self.optimiser.zero_grad(set_to_none=True)
+        for _, gradients, _ in reversed(done):
+            for parameter, value in zip(self.parameters.values(), gradients, strict=True):
+                if value is not None:
+                    parameter.grad = value if parameter.grad is None else parameter.grad.add_(value)
+        figures = {name: value for _, _, more in done for name, value in more.items()}
+        return figures | {"loss": float(sum((loss for loss, _, _ in done), torch.zeros((), device=self.policy.device)))}
 
     def _minibatches(self) -> list[Tensor]:
         size, rows = self.settings.minibatch_size, self.settings.batch_size
@@ -169,26 +193,18 @@ class Unlearner:
             return [torch.arange(rows)]
         return list(torch.randperm(rows, generator=self.generator).split(size))
 
-    def _loss(self, part: Rollout | None, lesson: Lesson) -> tuple[Tensor, dict[str, float]]:
-        """PPO + distillation + anchored term on one minibatch."""
-        settings = self.settings
-        total = torch.zeros((), device=self.policy.device)
-        figures: dict[str, float] = {}
-        with autocast(self.policy.device, settings.bf16):
-            if part is not None:
-                loss, figures = self._ppo_loss(part)
-                total = total + settings.policy_weight * loss
-            if lesson.retain is not None:
-                distilled = self._distillation(lesson.retain)
-                total = total + settings.retain.weight * distilled
-                figures["retain_loss"] = float(distilled.detach())
-            if lesson.anchored is not None:
-                loss, extra = anchored_loss(self.policy, lesson.anchored, settings.anchor, self.token_scores)
-                total = total + loss
-                figures |= extra
-        return total, figures
+    def _terms(self, part: Rollout | None, lesson: Lesson) -> list[Term]:
+        """PPO, distillation and anchored term on one minibatch, each weighted, none computed yet."""
+        terms: list[Term] = []
+        if part is not None:
+            terms.append(partial(self._ppo_term, part))
+        if lesson.retain is not None:
+            terms.append(partial(self._retain_term, lesson.retain))
+        if lesson.anchored is not None:
+            terms.append(partial(anchored_loss, self.beside, lesson.anchored, self.settings.anchor, self.token_scores))
+        return terms
 
-    def _ppo_loss(self, part: Rollout) -> tuple[Tensor, dict[str, float]]:
+    def _ppo_term(self, part: Rollout) -> tuple[Tensor, dict[str, float]]:
         settings = self.settings
         output = self.policy(part.batch)
         log_probs = gather_log_probs(output.logits, part.batch.response_ids, temperature=settings.temperature)
@@ -204,9 +220,13 @@ class Unlearner:
                 "clip_fraction": float(masked_mean(((ratio - 1).abs() > settings.clip).float(), part.mask)),
                 "ratio_error": float((drift.abs() * part.mask).max()),
             }
-        return surrogate + settings.value_coefficient * value, figures
+        return settings.policy_weight * (surrogate + settings.value_coefficient * value), figures
 
-    def _distillation(self, taught: Taught) -> Tensor:
+    def _retain_term(self, taught: Taught) -> tuple[Tensor, dict[str, float]]:
+        loss = self.distillation(taught)
+        return self.settings.retain.weight * loss, {"retain_loss": float(loss.detach())}
+
+    def distillation(self, taught: Taught) -> Tensor:
         """KL(pi_N || pi) on the answers of retain rows."""
         logits = self.policy(taught.batch, with_values=False).logits
         return distillation_loss(logits, taught.teacher, taught.batch.response_mask)

@@ -75,6 +75,7 @@ def assess(
     cache: Path,
     stage: Stage,
     warn: Warn,
+    spare: bool = False,
 ) -> Assessment:
     """Evaluate models and make a row of each.
 
@@ -84,6 +85,7 @@ def assess(
         weights: fingerprints of models that do not change, by row; their evaluations are kept.
         base: the model before any owner.
         warn: is told at once of what is also in the result's `warnings`.
+        spare: a second processor is free.
 
     Raises:
         DeattribError: a metric or scorer that is asked for cannot be had; what merely fails is a warning.
@@ -95,7 +97,7 @@ def assess(
         warnings.append(message)
         warn(message)
 
-    evaluations = _evaluate(models, corpus, settings, weights, stage, cache)
+    evaluations = _evaluate(models, corpus, settings, weights, stage, cache, spare)
     there = {name: evaluation for name, evaluation in evaluations.items() if evaluation is not None}
     detector = _detector(corpus, tell)
     attributions = _attributions(judges, there)
@@ -131,6 +133,7 @@ def _evaluate(
     weights: Mapping[str, str],
     stage: Stage,
     cache: Path,
+    spare: bool,
 ) -> dict[str, Evaluation | None]:
     """The evaluation of each row of the table; those of frozen models from the cache where they are there."""
     parts = evaluation_rows(corpus, settings)
@@ -142,7 +145,7 @@ def _evaluate(
         stage("evaluate", name)
         known = weights.get(name)
         if known is None:
-            evaluations[name] = evaluate_parts(model, parts, settings)
+            evaluations[name] = evaluate_parts(model, parts, settings, side_by_side=spare)
         else:
             evaluations[name] = evaluate_cached(model, parts, settings, weights=known, cache=cache)
     return evaluations

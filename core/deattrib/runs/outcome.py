@@ -46,8 +46,9 @@ def write_outcome(
     listener: Told,
     *,
     cache: Path,
+    spare: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate every model of the run and write everything that people and programs read."""
+    """Evaluate every model of the run, two parts at a time where a processor is `spare`, and write what people read."""
     start = time.perf_counter()
     policy = unlearner.policy
     save_adapter(policy, folder.path / "adapter")
@@ -67,6 +68,7 @@ def write_outcome(
         registry=session.registry,
         cache=cache,
         stage=listener.stage,
+        spare=spare,
         warn=listener.warn,
     )
     metrics = {

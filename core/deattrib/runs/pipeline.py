@@ -194,7 +194,7 @@ def _carry_out(
         with _timed(seconds, "evaluate"):
             listener.stage("evaluate")
             metrics = write_outcome(
-                folder, config, corpus, final, unlearner, session, reward, referee, seconds, listener, cache=cache
+                folder, config, corpus, final, unlearner, session, reward, referee, seconds, listener, cache=cache, spare=spare
             )
         reward.close()
         referee.close()
