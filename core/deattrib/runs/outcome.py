@@ -94,6 +94,7 @@ def write_outcome(
         "stopped": unlearner.stopped,
         "threads": torch.get_num_threads(),
         "reward_scorer": reward.report(),
+        "ceiling": reward.ceiling,
         "reward_seconds": round(reward.seconds, 2),
         "referee": referee.report(),
         "rows": assessment.rows,
