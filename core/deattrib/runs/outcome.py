@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.report import write_report
 from deattrib.runs.atomic import atomic_write_json
+from deattrib.runs.attacked import ChosenAttack, attack_models
 from deattrib.runs.card import write_card
 from deattrib.runs.config import RunConfig
 from deattrib.runs.evaluated import evaluate_cached
@@ -41,8 +42,9 @@ def write_outcome(
     stage: Callable[[str, str], None],
     *,
     cache: Path,
+    attacks: Sequence[ChosenAttack] = (),
 ) -> dict[str, Any]:
-    """Evaluate every model of the run and write everything that people and programs read."""
+    """Evaluate every model of the run, attack it where asked, and write everything that people and programs read."""
     start = time.perf_counter()
     policy = unlearner.policy
     save_adapter(policy, folder.path / "adapter")
@@ -69,6 +71,11 @@ def write_outcome(
         else None
         for name, evaluation in evaluations.items()
     }
+    evaluated = {**seconds, "evaluate": round(time.perf_counter() - start, 2)}
+    if attacks:
+        start = time.perf_counter()
+        _attack(attacks, rows, models, unlearned, corpus, config, cache, stage)
+        evaluated["attacks"] = round(time.perf_counter() - start, 2)
     metrics = {
         "schema": 1,
         "seed": config.seed,
@@ -95,13 +102,49 @@ def write_outcome(
         "reward_seconds": round(reward.seconds, 2),
         "referee": referee.report(),
         "rows": rows,
-        "seconds": {**seconds, "evaluate": round(time.perf_counter() - start, 2)},
+        "seconds": evaluated,
     }
     atomic_write_json(folder.path / "answers.json", _answers(evaluations, attributions, reward, models.codec))
     folder.write_metrics(metrics)
     write_card(folder.path / "adapter" / "README.md", config, corpus, metrics, model=config.model.path or config.model.base)
     write_report(folder.path)
     return metrics
+
+
+def _attack(
+    attacks: Sequence[ChosenAttack],
+    rows: Mapping[str, dict[str, Any] | None],
+    models: Models,
+    unlearned: LanguageModel,
+    corpus: Corpus,
+    config: RunConfig,
+    cache: Path,
+    stage: Callable[[str, str], None],
+) -> None:
+    """Put what came of the attacks into each model's row."""
+    found = attack_models(
+        attacks,
+        _subjects(models, unlearned),
+        corpus,
+        config.evaluation,
+        seed=config.seed,
+        weights=models.weights,
+        cache=cache,
+        say=stage,
+    )
+    for name, row in rows.items():
+        if row is not None:
+            row["attacks"] = found[name]
+
+
+def _subjects(models: Models, unlearned: LanguageModel) -> dict[str, LanguageModel | None]:
+    """The models of the table, by their row's name."""
+    return {
+        "original": models.original,
+        "oracle": models.oracle,
+        "oracle_second": models.oracle_second,
+        "unlearned": unlearned,
+    }
 
 
 def _evaluate(
@@ -113,15 +156,9 @@ def _evaluate(
     cache: Path,
 ) -> dict[str, Evaluation | None]:
     """The evaluation of each row of the table; those of frozen models from the cache where they are there."""
-    subjects = {
-        "original": models.original,
-        "oracle": models.oracle,
-        "oracle_second": models.oracle_second,
-        "unlearned": unlearned,
-    }
     parts = evaluation_rows(corpus, config.evaluation)
     evaluations: dict[str, Evaluation | None] = {}
-    for name, model in subjects.items():
+    for name, model in _subjects(models, unlearned).items():
         if model is None:
             evaluations[name] = None
             continue

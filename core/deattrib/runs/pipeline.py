@@ -24,6 +24,7 @@ from deattrib.errors import RunError
 from deattrib.evaluation.rows import evaluation_rows
 from deattrib.methods.choose import choose_method, method_name
 from deattrib.ppo.unlearner import Unlearner
+from deattrib.runs.attacked import choose_attacks
 from deattrib.runs.checkpoint import load_checkpoint, newest_complete, save_checkpoint
 from deattrib.runs.config import RunConfig
 from deattrib.runs.events import EventLog, TimingLog
@@ -129,8 +130,9 @@ def _registry(config: RunConfig) -> PluginRegistry:
 
 
 def check_scorers(config: RunConfig) -> None:
-    """Raises PluginError or ConfigError when the method, or the reward's or the referee's scorer cannot be made."""
+    """Raises PluginError or ConfigError when the method, an attack, or the reward's or the referee's scorer cannot be made."""
     registry = _registry(config)
+    choose_attacks(config.attacks, registry)
     choose_method(config.method, registry)
     Attributor(config.reward, registry=registry)
     Attributor(config.referee.scorer or default_referee(config.reward), registry=registry)
@@ -182,7 +184,10 @@ def _carry_out(
     with _timed(seconds, "evaluate"):
         listener.stage("evaluate")
         final = replace(models, original=session.original)
-        metrics = write_outcome(folder, config, corpus, final, unlearner, reward, referee, seconds, listener.stage, cache=cache)
+        attacks = choose_attacks(config.attacks, registry)
+        metrics = write_outcome(
+            folder, config, corpus, final, unlearner, reward, referee, seconds, listener.stage, cache=cache, attacks=attacks
+        )
     reward.close()
     referee.close()
     return metrics
