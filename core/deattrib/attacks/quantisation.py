@@ -93,4 +93,5 @@ def round_to_nearest(weight: Tensor, *, bits: int, group: int) -> Tensor:
     out, width = weight.shape
     values = nn.functional.pad(weight.float(), (0, -width % group)).reshape(out, -1, group)
     scale = (values.abs().amax(-1, keepdim=True) / (2 ** (bits - 1) - 1)).clamp(min=torch.finfo(torch.float32).tiny)
-    return ((values / scale).round() * scale).reshape(out, -1)[:, :width].to(weight.dtype)
+    rounded: Tensor = ((values / scale).round() * scale).reshape(out, -1)[:, :width].to(weight.dtype)
+    return rounded

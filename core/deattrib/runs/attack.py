@@ -103,7 +103,7 @@ def unlearned_model(path: Path, config: RunConfig, models: Models) -> LanguageMo
         else:
             from peft import PeftModel
 
-            module = PeftModel.from_pretrained(models.original.clone(), str(adapter)).merge_and_unload()  # type: ignore[operator]
+            module = PeftModel.from_pretrained(models.original.clone(), str(adapter)).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError, ModelError) as error:
         raise RunError(
             f"The unlearned model in {adapter} cannot be loaded ({str(error).strip().splitlines()[0]}): the folder must be as "
