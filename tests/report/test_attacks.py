@@ -34,7 +34,7 @@ def test_every_model_is_in_the_panel() -> None:
         ("unlearned", "–"),
         ("oracle", "0.500"),
     ]
-    assert relearning.cells[0].interval == "0.85 … 0.95" and "failed" in relearning.cells[1].error
+    assert relearning.cells[0].interval == "0.850 … 0.950" and "failed" in relearning.cells[1].error
     assert relearning.seconds.split() == ["4.5", "s"]
     assert [title for title, _ in int4.drawings] == ["ROUGE-L recall", "fact recall"]
     assert int4.more == [("retain_rouge", ["0.750"])]

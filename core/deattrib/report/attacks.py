@@ -92,7 +92,8 @@ def _panel(name: str, entries: Mapping[str, Mapping[str, object]]) -> Panel:
 
 def _cell(model: str, entry: Mapping[str, object]) -> Cell:
     ends = [figure(end) for end in sequence(entry.get("interval"))]
-    interval = f"{plain(ends[0])} … {plain(ends[1])}" if len(ends) == 2 and ends[0] is not None and ends[1] is not None else ""
+    known = len(ends) == 2 and None not in ends
+    interval = " … ".join(show(end, "score") for end in ends) if known else ""
     return Cell(
         model, LABELS[model], show(figure(entry.get("figure")), "score"), interval, visible(entry.get("error") or "", 400)
     )
