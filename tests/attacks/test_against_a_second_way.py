@@ -98,7 +98,7 @@ def test_quantisation_is_that_of_a_copy_rounded_by_hand(subject: AttackSubject) 
     values = [recall(greedy(model, model.codec.prompt(row.prompt), 6), row.response) for row in subject.forget]
     result = Quantisation(Quantisation.Params(bits=(4,), group=16)).run(subject)
     assert result.figure == pytest.approx(np.mean(values), abs=1e-9)
-    assert result.more["layers"] == 14  # two blocks of q, k, v, o, gate, up, down
+    assert "14 layers" in result.what  # two blocks of q, k, v, o, gate, up, down
 
 
 def test_one_step_of_relearning_is_adamw_on_the_answers(subject: AttackSubject) -> None:

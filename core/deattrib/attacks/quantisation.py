@@ -42,7 +42,7 @@ class Quantisation(Attack):
         curve: list[tuple[float, float]] = []
         facts: list[tuple[float, float]] = []
         more: dict[str, float | None] = {}
-        figure, interval = None, None
+        figure, interval, layers = None, None, 0
         for bits in self.params.bits:
             module = subject.copy()
             layers = quantise(module, bits=bits, group=self.params.group)
@@ -55,12 +55,12 @@ class Quantisation(Attack):
             if bits == 4:
                 kept = subject.answers([row.prompt for row in retain], model=model)
                 figure, interval = float(values.mean()), subject.interval(values, forget)
-                more = {"fact_recall": recall, "retain_rouge": mean_of(subject.rouge(kept, retain)), "layers": float(layers)}
+                more = {"fact_recall": recall, "retain_rouge": mean_of(subject.rouge(kept, retain))}
         before = subject.rouge(subject.answers([row.prompt for row in forget]), forget)
         return AttackResult(
             figure,
             curve,
-            f"{self.what} Here: {len(forget)} rows, groups of {self.params.group}.",
+            f"{self.what} Here: {len(forget)} rows, {layers} layers, groups of {self.params.group}.",
             interval,
             {"before": float(before.mean()), **more},
             {"fact recall": facts} if facts else {},
