@@ -218,7 +218,7 @@ def test_one_scorer_name_from_two_distributions_is_refused(install: Install) -> 
     assert registry.origin(registry.scorer("same")).distribution == "two-dist"
 
 
-@pytest.mark.parametrize(("hook", "kind"), [("metrics", "metric"), ("methods", "method")])
+@pytest.mark.parametrize(("hook", "kind"), [("metrics", "metric"), ("methods", "method"), ("attacks", "attack")])
 def test_metrics_and_methods_are_chosen_and_refused_like_scorers(hook: str, kind: str) -> None:
     class Thing:
         """One thing."""

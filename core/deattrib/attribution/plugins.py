@@ -109,6 +109,14 @@ class PluginRegistry:
             return cls
         return self._choose("method", name)
 
+    def attack(self, name: str) -> type[Any]:
+        """The attack class called `name`, or named by ``file.py:Class`` or ``module:Class``; errors as for `scorer`."""
+        if ":" in name:
+            cls, origin = load_reference(name, "attack")
+            self._origins.setdefault(cls, origin)
+            return cls
+        return self._choose("attack", name)
+
     def names(self, kind: str = "scorer") -> list[str]:
         """Names that can be asked for, sorted."""
         return sorted(item.cls.name for plugin in self._plugins for item in plugin.items if _usable(item, kind))
@@ -208,9 +216,9 @@ class PluginRegistry:
     def listing(self) -> list[dict[str, Any]]:
         """One plain mapping per class, and one per plugin that brings none; what ``deattrib plugins --json`` prints.
 
-        Keys: name, kind (scorer, metric, method, observer, or plugin if it could not be loaded), fidelity, owner_free (None
-        where it is no scorer; settings may change it), overrides, needs, distribution, version, entry_point, state (ready,
-        disabled, failed), reason, summary.
+        Keys: name, kind (scorer, metric, method, attack, observer, or plugin if it could not be loaded), fidelity, owner_free
+        (None where it is no scorer; settings may change it), overrides, needs, distribution, version, entry_point, state
+        (ready, disabled, failed), reason, summary.
         """
         rows: list[dict[str, Any]] = []
         for plugin in self._plugins:

@@ -66,7 +66,7 @@ def clean(text: Any) -> str:
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """List what is installed: scorers, metrics, methods; what each can do; and why some cannot be used."""
+    """List what is installed: scorers, metrics, methods, attacks; what each can do; and why some cannot be used."""
     from deattrib.attribution.plugins import PluginRegistry
 
     typer.echo(render(PluginRegistry().listing(), as_json=as_json, width=shutil.get_terminal_size().columns))

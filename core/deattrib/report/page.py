@@ -10,6 +10,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from deattrib.report.answers import groups
+from deattrib.report.attacks import panels
 from deattrib.report.curves import curves
 from deattrib.report.figures import NOTHING, figure, mapping, seconds, sequence
 from deattrib.report.headline import headline, is_ceiling
@@ -94,8 +95,9 @@ def render(
     answers: Mapping[str, object],
     config: Mapping[str, object],
     manifest: Mapping[str, object],
+    attacks: Mapping[str, object] | None = None,
 ) -> str:
-    """The page for parsed `metrics.json`, `events.jsonl`, `answers.json`, `config.yaml` and `manifest.json`.
+    """The page for parsed `metrics.json`, `events.jsonl`, `answers.json`, `config.yaml`, `manifest.json` and `attacks.json`.
 
     Deterministic; unknown keys are shown, missing and non-finite figures are left blank, all text is escaped.
     """
@@ -114,6 +116,7 @@ def render(
         tracks=(("To forget", "the disc belongs in the ring", to_forget), ("To keep", "the disc belongs on the bar", to_keep)),
         table=table(rows, mapping(metrics.get("metrics")), mapping(metrics.get("attribution_scorers"))),
         curves=curves(events, value(rows, "oracle", "reward_attribution")),
+        attacks=panels(rows, attacks or {}),
         told=told,
         answers=groups(answers),
         answers_scorer=visible(answers.get("scorer") or metrics.get("reward") or "the reward’s scorer", 80),
