@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deattrib.cli.attack import attack
 from deattrib.cli.audit import audit
 from deattrib.cli.check import check
 from deattrib.cli.demo import demo
@@ -28,6 +29,7 @@ app.command()(demo)
 app.command()(run)
 app.command()(evaluate)
 app.command()(audit)
+app.command()(attack)
 app.command()(plugins)
 app.command()(score)
 app.command()(check)

@@ -2,7 +2,7 @@
 
 A cached model is one folder named by a hash of everything it was made from: recipe, rows, seed, the model it started
 from and the versions of the libraries that trained it. A folder is renamed into place when complete; what is left of
-a killed attempt is never read.
+a killed attempt is never read, and removed when the next model is stored.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from deattrib.models.training import fine_tune, seconds_per_step
 from deattrib.runs.making import WORTH_A_PROCESS, Job, Questions, SideBySide
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.retraining import RecipeRetrainer
+from deattrib.runs.staging import staging_folder
 
 Say = Callable[[str], None]
 SECOND_SEED = 1000  # added to the run's seed for the second oracle
@@ -301,7 +301,7 @@ class ModelMaker:
 def store(model: nn.Module, tokenizer: Any, folder: Path, *, seconds: float) -> None:
     """Write to a folder beside, then rename; another process that was faster wins."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=".tmp-", dir=folder.parent))
+    staging = staging_folder(folder.parent)
     try:
         save_model(model, tokenizer, staging)
         complete = {"schema": 1, "fingerprint": fingerprint(model), "seconds": round(seconds, 2)}
