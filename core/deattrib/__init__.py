@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from deattrib.models.loading import load_language_model
     from deattrib.models.policy import Policy
     from deattrib.models.settings import ModelSettings
+    from deattrib.ppo.search import Choice, Span
     from deattrib.ppo.unlearner import Step, Unlearner
     from deattrib.runs.config import RunConfig, build_config
     from deattrib.runs.memory import Unlearned, unlearn
@@ -48,6 +49,7 @@ _EXPORTS = {
     "Attributor": "deattrib.attribution.attributor",
     "CalibrationError": "deattrib.errors",
     "CalibrationSettings": "deattrib.attribution.settings",
+    "Choice": "deattrib.ppo.search",
     "Codec": "deattrib.models.language_model",
     "ConfigError": "deattrib.errors",
     "Corpus": "deattrib.corpus.types",
@@ -72,6 +74,7 @@ _EXPORTS = {
     "Scorer": "deattrib.attribution.scorer",
     "ScorerContext": "deattrib.attribution.scorer",
     "ScorerError": "deattrib.errors",
+    "Span": "deattrib.ppo.search",
     "Step": "deattrib.ppo.unlearner",
     "TokenBatch": "deattrib.models.batch",
     "Unlearned": "deattrib.runs.memory",
@@ -93,6 +96,7 @@ __all__ = [
     "Attributor",
     "CalibrationError",
     "CalibrationSettings",
+    "Choice",
     "Codec",
     "ConfigError",
     "Corpus",
@@ -117,6 +121,7 @@ __all__ = [
     "Scorer",
     "ScorerContext",
     "ScorerError",
+    "Span",
     "Step",
     "TokenBatch",
     "Unlearned",

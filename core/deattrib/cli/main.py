@@ -9,11 +9,13 @@ import typer
 
 from deattrib.cli.audit import audit
 from deattrib.cli.check import check
+from deattrib.cli.compare import compare
 from deattrib.cli.demo import demo
 from deattrib.cli.new_scorer import new_scorer
 from deattrib.cli.plugins import plugins
 from deattrib.cli.run import run
 from deattrib.cli.score import score
+from deattrib.cli.tune import tune
 from deattrib.errors import DeattribError
 
 app = typer.Typer(
@@ -25,6 +27,8 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(run)
+app.command()(compare)
+app.command()(tune)
 app.command()(audit)
 app.command()(plugins)
 app.command()(score)

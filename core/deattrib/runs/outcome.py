@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics.json, answers.json, the adapter with its card, the page."""
+"""What a run leaves behind: metrics.json, rows.safetensors, answers.json, the adapter with its card, the page."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from torch import Tensor
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
+from deattrib.evaluation import row_file
 from deattrib.evaluation.gibberish import GibberishDetector
 from deattrib.evaluation.rows import EvaluatedRows, Evaluation, evaluate_parts, evaluation_rows
 from deattrib.evaluation.summary import summarise
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.report import write_report
-from deattrib.runs.atomic import atomic_write_json
+from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json
 from deattrib.runs.card import write_card
 from deattrib.runs.config import RunConfig
 from deattrib.runs.evaluated import evaluate_cached
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.prepare import Models
+from deattrib.runs.row_values import row_figures
 
 SHOWN_RETAIN = 12
 
@@ -97,6 +99,8 @@ def write_outcome(
         "rows": rows,
         "seconds": {**seconds, "evaluate": round(time.perf_counter() - start, 2)},
     }
+    by_row = row_figures(evaluations, attributions, models.oracle)
+    atomic_write_bytes(folder.path / row_file.NAME, row_file.to_bytes(by_row))
     atomic_write_json(folder.path / "answers.json", _answers(evaluations, attributions, reward, models.codec))
     folder.write_metrics(metrics)
     write_card(folder.path / "adapter" / "README.md", config, corpus, metrics, model=config.model.path or config.model.base)
