@@ -182,7 +182,7 @@ def _runs(content: Mapping[str, Any]) -> list[dict[str, Any]]:
             "score": show(run["score"], "score"),
             "utility": NOTHING if run["utility"] is None else f"{run['utility']:.2f}",
             "seconds": NOTHING if run["seconds"] is None else seconds(run["seconds"]),
-            "page": quote(run["page"]) if run["page"] else "",
+            "page": quote(run["page"], errors="replace") if run["page"] else "",
             "note": visible(run["error"] or "; ".join(run["collapsed"]), 400),
         }
         for entry in content["entries"]

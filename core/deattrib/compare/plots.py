@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from deattrib.report.figures import MINUS, plain
 from deattrib.report.series import bounds, ticks
+from deattrib.report.text import visible
 
 TRACK = 28
 WIDTH, HEIGHT = 620, 400
@@ -27,7 +28,7 @@ def track(said: str, each: Sequence[float], median: float | None, level: float |
     """0 to 1: a small dot per seed, a disc at the median (hollow for what does not contend), a ring at `level`."""
     middle = TRACK // 2
     parts = [
-        Markup('<svg class="track" width="100%" height="{}" role="img" aria-label="{}">').format(TRACK, said),
+        Markup('<svg class="track" width="100%" height="{}" role="img" aria-label="{}">').format(TRACK, visible(said)),
         Markup('<line class="rail" x1="0" x2="100%" y1="{0}" y2="{0}"/>').format(middle),
     ]
     for tick in ("0", "50%", "100%"):
@@ -67,7 +68,7 @@ class Axes:
 
     def frame(self, said: str, across: str, up: str) -> list[Markup]:
         head = '<svg class="curve plot" viewBox="0 0 {} {}" role="img" aria-label="{}">'
-        parts = [Markup(head).format(self.width, self.height, said)]
+        parts = [Markup(head).format(self.width, self.height, visible(said))]
         for tick in ticks(*self.up):
             line = '<line class="grid" x1="{0}" x2="{1}" y1="{2:.1f}" y2="{2:.1f}"/>'
             line += '<text class="axis end" x="{3}" y="{4:.1f}">{5}</text>'
@@ -151,7 +152,7 @@ def curves(said: str, lines: Sequence[tuple[str, str, Sequence[Sequence[float]]]
     lowest = float(axes.height - BOTTOM + LABEL)
     for y, x, label in sorted(ends, reverse=True):  # from below, each at its end or just above the one before
         lowest = min(y, lowest - LABEL)
-        parts.append(Markup('<text class="axis" x="{:.1f}" y="{:.1f}">{}</text>').format(x + 5, lowest + 4, label))
+        parts.append(Markup('<text class="axis" x="{:.1f}" y="{:.1f}">{}</text>').format(x + 5, lowest + 4, visible(label, 40)))
     return Markup("").join([*parts, Markup("</svg>")])
 
 

@@ -60,7 +60,7 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    return stream.getvalue()
+    return stream.getvalue().encode("utf-8", "replace").decode("utf-8")  # unpaired surrogates have no place in a file
 
 
 def parquet_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes | None:

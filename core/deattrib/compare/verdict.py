@@ -32,7 +32,7 @@ def sentence(content: Mapping[str, Any]) -> str:
     start = f"{_count(len(entries), 'entry', 'entries')} on {_count(len(seeds), 'seed', 'seeds')}, asked to forget {whom}."
     first = next((entry for entry in entries if entry["name"] == content["leader"]), None)
     if first is None:
-        return f"{start} None of them has a score to be ranked by."
+        return f"{start} No entry has a score to be ranked by."
     second = mapping(content["references"].get("oracle_second"))
     reach = figure(mapping(second.get("score")).get("median"))
     said = [
