@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,23 @@ def test_what_is_finished_is_used_again_and_nothing_is_touched(finished: Compari
     assert len(again.content["entries"]) == 2
 
 
+def test_a_run_that_was_cut_off_is_gone_on_with(finished: Comparison, cache: Path, tmp_path: Path) -> None:
+    """As a kill after the last checkpoint leaves it: checkpoints, no metrics, state "running". The same numbers come out."""
+    matrix = Matrix(TINY, {}, {"ga": "ga"}, (0,), {}, {})
+    (source,) = (finished.folder / "runs").glob("ga-*")
+    shutil.copytree(source, tmp_path / "runs" / "another name")
+    folder = tmp_path / "runs" / "another name"
+    (folder / "metrics.json").unlink()
+    (folder / "state.json").write_text(json.dumps({"schema": 1, "state": "running", "reason": None}))
+    said: list[str] = []
+    compare(matrix, output=tmp_path, cache=cache, say=said.append, samples=20)
+    assert [line.split()[0] for line in said] == ["begun", "finished"]
+    assert "continuing after step 6" in (tmp_path / "logs" / "another name.txt").read_text()
+    again, before = (json.loads((place / "metrics.json").read_text())["rows"] for place in (folder, source))
+    assert again == before
+
+
+@pytest.mark.slow
 def test_a_killed_run_is_gone_on_with(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "killer.py").write_text(KILLER)
     scorer = {"name": f"{tmp_path / 'killer.py'}:Killer", "epochs": 30}
@@ -117,8 +135,10 @@ def test_a_folder_of_runs_is_read_as_it_is(finished: Comparison, tmp_path: Path)
 
 def test_tuning_takes_the_best_trial_and_writes_it(tmp_path: Path, cache: Path) -> None:
     said: list[str] = []
+    training = {"steps": 20, "batch_size": 8, "learning_rate": 0.005}
+    tiny = {**TINY, "model": {**TINY["model"], "base_training": training, "training": training}}
     arguments = {"budget": 2, "seeds": (100,), "reported": (0, 1), "output": tmp_path, "cache": cache, "say": said.append}
-    best = tune(TINY, "npo", **arguments)  # type: ignore[arg-type]
+    best = tune(tiny, "npo", **arguments)  # type: ignore[arg-type]
     tried = json.loads((tmp_path / "npo.json").read_text())["trials"]
     assert [trial["settings"] == {} for trial in tried] == [True, False]
     standing = [trial for trial in tried if not trial["collapsed"][0]] or tried
@@ -127,7 +147,7 @@ def test_tuning_takes_the_best_trial_and_writes_it(tmp_path: Path, cache: Path) 
     assert found.settings == best.settings and found.runs == 2 and found.seeds == (100,)
     assert json.loads((next((tmp_path / "runs").iterdir()) / "metrics.json").read_text())["rows"]["oracle_second"] is None
     said.clear()
-    assert tune(TINY, "npo", **arguments) == best  # type: ignore[arg-type]
+    assert tune(tiny, "npo", **arguments) == best  # type: ignore[arg-type]
     assert [line.split()[0] for line in said] == ["found", "found"]
 
 
