@@ -125,6 +125,21 @@ def test_folders_without_labels_are_told_apart_by_their_names(make_run: Make, tm
     }
 
 
+def test_attacks_made_after_the_run_count(make_run: Make, tmp_path: Path) -> None:
+    run = make_run()
+    (tmp_path / "metrics.json").write_text(json.dumps(run.metrics))
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "config.yaml").write_text("{}")
+    figures = {"original": 0.9, "oracle": 0.1, "unlearned": 0.3, "oracle_second": 0.1, "nobody": 1.0}
+    later = {"rows": {model: {"relearn": {"figure": value, "curve": [[0, value]]}} for model, value in figures.items()}}
+    (tmp_path / "attacks.json").write_text(json.dumps(later))
+    found = content(read_run(tmp_path, run.label))
+    assert "attacks" in found["parts"]
+    assert found["entries"][0]["closeness"]["attacks"]["median"] == pytest.approx(0.75)
+    assert found["entries"][0]["figures"]["attack relearn"]["median"] == 0.3
+    assert found["entries"][0]["attack_curves"]["relearn"]["unlearned"] == [[[0, 0.3]]]
+
+
 def test_a_damaged_folder_is_a_run_with_an_error(make_run: Make, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{")
     run = read_run(tmp_path, make_run().label)

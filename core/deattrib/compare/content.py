@@ -180,7 +180,7 @@ def _curves(runs: Sequence[ComparedRun]) -> dict[str, Any]:
                 points = [point for point in points if len(point) == 2 and None not in point]
                 if points:
                     what = mapping(raw).get("what") or mapping(raw).get("unit") or ""
-                    attack = found.setdefault(str(name), {"what": str(what)})
+                    attack = found.setdefault(str(name), {"what": str(what), "x": str(mapping(raw).get("x") or "effort")})
                     attack.setdefault(model, []).append(points)
     return found
 
@@ -198,7 +198,8 @@ def _reference(row: str, runs: Sequence[ComparedRun], over: Collection[str]) -> 
     parts = [closenesses(run.rows, row) for run in by_seed.values()]
     there = [key for key in over if all(key in found for found in parts)]  # a second oracle is not always attacked
     groups = {group: spread([score_of_group(found, there, group) for found in parts]) for group in GROUPS}
-    return {"figures": _spreads(own), "score": spread([score(found, there) for found in parts]), "groups": groups,
+    return {"figures": _spreads(own), "closeness": _spreads(parts), "groups": groups,
+            "score": spread([score(found, there) for found in parts]),
             "parts": there, "seeds": len(by_seed)}  # fmt: skip
 
 

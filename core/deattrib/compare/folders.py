@@ -66,7 +66,7 @@ def read_run(folder: Path, label: Label, *, error: str = "") -> ComparedRun:
     try:
         if error:
             raise RunError(error)
-        metrics = _json(folder / "metrics.json")
+        metrics = _with_attacks(_json(folder / "metrics.json"), folder / "attacks.json")
         versions = mapping(_json(folder / "manifest.json").get("versions"))
         figures = read_row_figures(folder / NAME) if (folder / NAME).is_file() else None
         config = mapping(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
@@ -74,6 +74,18 @@ def read_run(folder: Path, label: Label, *, error: str = "") -> ComparedRun:
         where = folder if folder.is_dir() else None
         return ComparedRun(folder.name, label, where, None, None, {}, {}, str(problem))
     return ComparedRun(folder.name, label, folder, metrics, figures, versions, config)
+
+
+def _with_attacks(metrics: Mapping[str, object], path: Path) -> Mapping[str, object]:
+    """The metrics with attacks that were made after the run, in `attacks.json` ({"rows": model -> attack -> entry})."""
+    if not path.is_file():
+        return metrics
+    rows: dict[str, object] = dict(mapping(metrics.get("rows")))
+    for model, later in mapping(_json(path).get("rows")).items():
+        row = mapping(rows.get(model))
+        if row:
+            rows[model] = {**row, "attacks": {**mapping(row.get("attacks")), **mapping(later)}}
+    return {**metrics, "rows": rows}
 
 
 def find_runs(folders: Iterable[Path]) -> list[ComparedRun]:

@@ -16,6 +16,7 @@ COLUMNS = {
     "fact_recall": "fact recall",
     "extraction_strength": "extraction",
     "ks_distance": "KS distance",
+    "closeness attacks": "attacks, closeness",
     "tow": "ToW",
     "retain_rouge": "retain",
     "retain_paraphrase_rouge": "rephrased",

@@ -149,17 +149,17 @@ def _attacks(content: Mapping[str, Any], numbers: Mapping[str, int]) -> list[tup
     found = []
     for name in dict.fromkeys(name for entry in content["entries"] for name in entry["attack_curves"]):
         lines: list[tuple[str, str, Sequence[Sequence[float]]]] = []
-        what = ""
+        what, across = "", "effort"
         for entry in content["entries"]:
             attack = entry["attack_curves"].get(name, {})
-            what = what or attack.get("what", "")
+            what, across = what or attack.get("what", ""), attack.get("x", across)
             for kind in ("oracle", "original"):
                 if attack.get(kind) and not any(label == kind for label, _, _ in lines):
                     lines.append((kind, kind, attack[kind][0]))
             for index, points in enumerate(attack.get("unlearned", [])):
                 lines.append((str(numbers[entry["name"]]) if index == 0 else "", "each", points))
         said = f"{name}: " + "; ".join(f"{label}: ends at {plain(points[-1][1])}" for label, _, points in lines if label)
-        found.append((visible(name, 60), visible(what, 200), curves(said, lines, across="effort")))
+        found.append((visible(name, 60), visible(what, 200), curves(said, lines, across=visible(across, 40))))
     return found
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from deattrib.compare.score import GROUPS, PARTS
+from deattrib.compare.score import ATTACKS, GROUPS, PARTS
 from deattrib.report.figures import MINUS, NOTHING, Unit, mapping, plain, show
 from deattrib.report.text import visible
 
@@ -69,10 +69,12 @@ def _columns() -> list[Column]:
         )
     for part in PARTS:
         unit: Unit = "number" if part.key == "oracle_perplexity" else "score"
+        find, about = _figure(part.key), "Closer to the oracle’s is better."
+        if part.key == ATTACKS:  # many figures in as many units: what is shown is how close they are
+            find, about = (lambda e: e["closeness"].get(ATTACKS)), "Closeness over all attacks: their geometric mean."
         found.append(
-            Column(part.label, "Closer to the oracle’s is better.", unit, _figure(part.key),
-                   lambda e, _, k=part.key: _median(e.get("closeness", {}).get(k)))  # type: ignore[misc]
-        )  # fmt: skip
+            Column(part.label, about, unit, find, lambda e, _, k=part.key: _median(e["closeness"].get(k)))  # type: ignore[misc]
+        )
     collapsed = "utility under 0.9 × the oracle’s or more than 5 % gibberish is a collapse."
     for title, key, unit, about, worth in (
         ("extraction", "extraction_strength", "score", "Closer to the oracle’s is better; no part of the score.",
