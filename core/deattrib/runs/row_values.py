@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from torch import Tensor
 
 from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.likelihood import answer_likelihoods
@@ -15,7 +14,7 @@ from deattrib.models.language_model import LanguageModel
 
 
 def row_figures(
-    evaluations: Mapping[str, Evaluation | None], attributions: Mapping[str, Mapping[str, Tensor]], oracle: LanguageModel | None
+    evaluations: Mapping[str, Evaluation | None], attributions: Mapping[str, Mapping[str, Array]], oracle: LanguageModel | None
 ) -> RowFigures:
     """What a comparison resamples.
 
@@ -36,7 +35,7 @@ def row_figures(
         forget = {
             "fact": evaluation.forget.fact,
             "truth_ratio": evaluation.forget.truth_ratio,
-            "attribution": attributions[model]["attribution"].numpy(),
+            "attribution": np.asarray(attributions[model]["attribution"]),
             **_under(oracle, evaluation),
         }
         columns |= {f"{model}/forget/{name}": np.asarray(values) for name, values in forget.items()}
