@@ -108,8 +108,8 @@ def test_references_are_counted_once_per_seed(make_run: Make) -> None:
 
 
 def test_folders_without_labels_are_told_apart_by_their_names(make_run: Make, tmp_path: Path) -> None:
-    for name in ("plain-seed0", "plain-seed1", "anchored-alone-seed0", "npo-seed0"):
-        run = make_run("npo" if name.startswith("npo") else "dareu", seed=int(name[-1]))
+    for name in ("classifier-seed0", "demo-classifier-seed1", "anchored-alone-seed0", "demo-npo-classifier-seed0-2"):
+        run = make_run("npo" if "npo" in name else "dareu", seed=int(name.split("seed")[1][0]))
         folder = tmp_path / name
         folder.mkdir()
         (folder / "metrics.json").write_text(json.dumps(run.metrics))
@@ -118,10 +118,10 @@ def test_folders_without_labels_are_told_apart_by_their_names(make_run: Make, tm
     (tmp_path / "unfinished").mkdir()
     found = {run.name: run.label.entry for run in find_runs(tmp_path.iterdir())}
     assert found == {
-        "plain-seed0": "dareu · classifier · plain",
-        "plain-seed1": "dareu · classifier · plain",
+        "classifier-seed0": "dareu · classifier",
+        "demo-classifier-seed1": "dareu · classifier",
         "anchored-alone-seed0": "dareu · classifier · anchored-alone",
-        "npo-seed0": "npo",
+        "demo-npo-classifier-seed0-2": "npo",
     }
 
 

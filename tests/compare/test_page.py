@@ -129,6 +129,16 @@ def test_nothing_to_compare_is_still_a_page(failed_run: ComparedRun, make_run: M
     assert "Nothing to compare" in text_of(render(build_content("x", [], beside=Path("."))))
 
 
+def test_a_reader_is_told_what_to_know_before_quoting(make_run: Make, failed_run: ComparedRun) -> None:
+    runs = [make_run(seed=0), make_run(seed=1), make_run("npo", seed=0, rows=False), make_run("ga", seed=0, gibberish_rate=1.0)]
+    text = text_of(render(build_content("x", [*runs, failed_run], beside=Path("."), samples=20)))
+    for said in ("Not all entries have the same seeds", "Fewer than three seeds", "no figures of single rows",
+                 "Collapsed in some or all seeds: ga", "1 run has no result"):  # fmt: skip
+        assert said in text, said
+    clean = [make_run(method, seed=seed) for method in ("dareu", "npo") for seed in range(3)]
+    assert 'class="caveats"' not in render(build_content("x", clean, beside=Path("."), samples=20))
+
+
 def test_badges_never_cover_each_other() -> None:
     axes = Axes((0.0, 1.0), (0.0, 1.0), (600, 400))
     spots = apart([(300.0, 200.0)] * 12, axes)

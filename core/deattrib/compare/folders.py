@@ -91,34 +91,22 @@ def _with_attacks(metrics: Mapping[str, object], path: Path) -> Mapping[str, obj
 def find_runs(folders: Iterable[Path]) -> list[ComparedRun]:
     """Runs made without a comparison: labels from their own files, variants from the folders' names.
 
-    Folders whose name without "-seedN" is the only one with this method and reward have no variant; where there are
-    several, each name is one.
+    A folder called after its method or reward, as runs are by default, has no variant; any other name (without "-seedN") is
+    one.
     """
-    found = [run for folder in sorted(folders) if (run := _unlabelled(folder)) is not None]
-    names: dict[tuple[str, str], set[str]] = {}
-    for run in found:
-        names.setdefault((run.label.method, run.label.reward), set()).add(_without_seed(run.name))
-    return [
-        replace(run, label=replace(run.label, variant=_without_seed(run.name)))
-        if len(names[run.label.method, run.label.reward]) > 1
-        else run
-        for run in found
-    ]
+    return [run for folder in sorted(folders) if (run := _unlabelled(folder)) is not None]
 
 
 def _unlabelled(folder: Path) -> ComparedRun | None:
     if not (folder / "metrics.json").is_file():
         return None
     metrics = _json(folder / "metrics.json")
-    seed = metrics.get("seed")
-    label = Label(
-        str(metrics.get("method") or ENGINE), str(metrics.get("reward") or "?"), "", seed if isinstance(seed, int) else 0
-    )
-    return read_run(folder, label)
-
-
-def _without_seed(name: str) -> str:
-    return re.sub(r"-seed\d+.*$", "", name)
+    seed, method, reward = metrics.get("seed"), str(metrics.get("method") or ENGINE), str(metrics.get("reward") or "?")
+    run = read_run(folder, Label(method, reward, "", seed if isinstance(seed, int) else 0))
+    called = re.sub(r"-seed\d+.*$", "", folder.name)
+    usual = {method, reward, f"{method}-{reward}"}
+    usual |= {f"{run.config.get('name')}-{name}" for name in usual}
+    return run if called in usual else replace(run, label=replace(run.label, variant=called))
 
 
 def by_entry(runs: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:

@@ -61,6 +61,9 @@ def caveats(content: Mapping[str, Any]) -> list[str]:
         found.append(f"{_count(len(failed), 'run has', 'runs have')} no result; the reasons are under “Runs”.")
     if content["entries"] and not all(entry["facts"] for entry in content["entries"]):
         found.append("Some runs have no figures of single rows (made by an earlier version): their facts are not resampled.")
+    done = {tuple(run["seed"] for run in entry["runs"] if not run["error"]) for entry in content["entries"]} - {()}
+    if len(done) > 1:
+        found.append("Not all entries have the same seeds; medians over different seeds stand next to each other.")
     if len(content["seeds"]) < 3 and content["entries"]:
         found.append("Fewer than three seeds: differences between entries may be those between seeds.")
     return [visible(text, 600) for text in found]
