@@ -34,6 +34,10 @@ class ScorerError(DeattribError):
     """A scorer returned something unusable or touched what is not its own."""
 
 
+class MetricError(DeattribError):
+    """A metric returned something unusable, or cannot be computed on these models; the message names metric and column."""
+
+
 class CalibrationError(DeattribError):
     """A scorer cannot tell the owner's answers from others' well enough to be a reward; the message has the figures."""
 

@@ -28,7 +28,7 @@ class CaptumReference:
         context: what it is fitted on.
 
     Raises:
-        ScorerError: captum-naive without `captum_layers`.
+        ScorerError: captum-naive without `captum_layers`, or with several checkpoints.
     """
 
     def __init__(self, scorer: Any, context: ScorerContext) -> None:
@@ -36,11 +36,15 @@ class CaptumReference:
         from captum.influence._core.influence_function import NaiveInfluenceFunction
 
         params = scorer.params
+        if params.backend == "captum-naive" and len(params.checkpoints) > 1:
+            raise ScorerError(f"influence: backend captum-naive takes one checkpoint, and {len(params.checkpoints)} are given.")
         examples = [(number, row) for number, rows in enumerate(context.rows_by_owner.values()) for row in rows]
         self.numbers = torch.tensor([number for number, _ in examples])
         self.owners, self.device, self.size = context.owners, context.device, params.batch_size
         batch = context.codec.encode([row.prompt for _, row in examples], [row.response for _, row in examples])
         states: dict[str, dict[str, Tensor]] = {}
+        weights: dict[str, float] = dict(zip(params.checkpoints, scorer.checkpoint_weights(), strict=True))
+        self.scale = 1.0
         for name in params.checkpoints:
             with scorer.model(name, fitting=True) as module:
                 states[name] = {key: value.detach().clone() for key, value in bare_state(module).items()}
@@ -48,7 +52,7 @@ class CaptumReference:
 
         def load(model: Any, name: str) -> float:
             model.model.load_state_dict(states[name])
-            return 1.0
+            return weights[name]  # its learning rate, in the words of the TracIn paper; only TracInCP looks at it
 
         train = TensorDataset(*self._tensors(batch))
         shared: dict[str, Any] = {"checkpoints_load_func": load, "batch_size": self.size, "loss_fn": _RowLosses()}
@@ -57,6 +61,7 @@ class CaptumReference:
         elif not params.captum_layers:
             raise ScorerError("influence: backend captum-naive needs captum_layers, names of small modules.")
         else:
+            self.scale = weights[params.checkpoints[0]]
             self.captum = NaiveInfluenceFunction(
                 wrapped,
                 train,
@@ -75,7 +80,7 @@ class CaptumReference:
             with torch.enable_grad(), contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 parts.append(self.captum.influence(tuple(self._tensors(batch))).detach().cpu().float())
-        return torch.zeros(len(rows), len(self.owners)).index_add_(1, self.numbers, torch.cat(parts))
+        return torch.zeros(len(rows), len(self.owners)).index_add_(1, self.numbers, self.scale * torch.cat(parts))
 
     def _tensors(self, batch: TokenBatch) -> list[Tensor]:
         labels = torch.where(batch.response_mask, batch.response_ids, IGNORED)

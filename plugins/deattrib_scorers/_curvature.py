@@ -1,4 +1,12 @@
-"""Approximations of the Fisher matrix that can be measured from per-row gradients and inverted parameter by parameter."""
+"""Approximations of the Fisher matrix that can be measured from per-row gradients and inverted parameter by parameter.
+
+With the row's mean loss per token as the training objective, as everywhere here, the Fisher matrix is
+
+    F = mean over rows of  1/T sum_t E_{y ~ p_t}[ g_t(y) g_t(y)^T ],   g_t(y) = grad log p(y | q, y_<t).
+
+Labels drawn independently make the cross terms of sum_t g_t vanish on average, so F is the mean square of T^-1/2 sum_t g_t: a
+token's gradient counts T^-1/2, not the 1/T of the row's own gradient, whose square would give long rows 1/T too little.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +25,7 @@ class Curvature:
     Class attributes:
         passes: how often it needs to see the corpus.
         at_data: it is made of the training gradients themselves, never of drawn labels.
+        exponent: a token's gradient counts T^-exponent in what it is to see, T being the row's response tokens.
 
     Args:
         outs: number of outputs by matrix name.
@@ -24,6 +33,7 @@ class Curvature:
 
     passes: ClassVar[int] = 1
     at_data: ClassVar[bool] = False
+    exponent: ClassVar[float] = 0.5
 
     def __init__(self, outs: Mapping[str, int]) -> None:
         self.outs = outs
@@ -48,7 +58,7 @@ class Curvature:
 
 
 class DiagonalFisher(Curvature):
-    """Mean squared per-row gradients."""
+    """The diagonal of the Fisher matrix, or of the empirical one: mean squares of T^-1/2 sum_t g_t."""
 
     def see(self, factors: Factors, turn: int) -> None:
         self.count += factors.rows
@@ -59,9 +69,13 @@ class DiagonalFisher(Curvature):
 
 
 class AdamMoments(Curvature):
-    """Root of the mean squared gradient of a batch: what Adam would divide by after many steps at these weights."""
+    """Root of the mean squared gradient of a batch: what Adam would divide by after many steps at these weights.
+
+    A batch is what is seen at once, up to `batch_size` rows of one owner; so here its size is part of the definition.
+    """
 
     at_data = True
+    exponent = 1.0
 
     def see(self, factors: Factors, turn: int) -> None:
         self.count += 1
@@ -91,7 +105,7 @@ class Ekfac(Curvature):
         if turn == 0:
             for name, pairs in factors.pairs.items():
                 for pair in pairs:
-                    self._see_sides(name, pair)
+                    self._see_sides(name, pair, factors.positions)
             return
         self.count += factors.rows
         for name, pairs in factors.pairs.items():
@@ -100,10 +114,10 @@ class Ekfac(Curvature):
         for name, vector in factors.vectors.items():
             self._add(name, vector.square().sum(0))
 
-    def _see_sides(self, name: str, pair: Pair) -> None:
+    def _see_sides(self, name: str, pair: Pair, positions: Tensor | None) -> None:
         for side, values in (("left", pair.left), ("right", pair.right)):
             if values.dim() == 3 and values.shape[2] <= self.widest:  # one-hot vectors are diagonal as they are
-                flat = values.flatten(0, 1)
+                flat = values.flatten(0, 1) if positions is None else values[positions[:, -values.shape[1] :]]
                 gram = flat.T @ flat
                 self.sides[name, side] = self.sides[name, side] + gram if (name, side) in self.sides else gram
 

@@ -81,21 +81,18 @@ class Directions:
 
     def contract(self, factors: Factors) -> Tensor:
         """<gradient of row b, direction d>: [B, D]."""
-        total = next(iter(self.matrices.values())).core.new_zeros(factors.rows, len(self.owners))
-        for name, matrix in self.matrices.items():
-            if name in factors.pairs:
-                total = total + matrix.contract(factors, name)
-        for name, vector in self.vectors.items():
-            if name in factors.vectors:
-                total = total + factors.vectors[name] @ vector.T
+        parts = [matrix.contract(factors, name) for name, matrix in self.matrices.items() if name in factors.pairs]
+        parts += [factors.vectors[name] @ vector.T for name, vector in self.vectors.items() if name in factors.vectors]
+        total = parts[0]
+        for part in parts[1:]:
+            total = total + part
         return total
 
     def norms(self) -> Tensor:
         """[D]."""
-        total = torch.stack([matrix.squared_norms() for matrix in self.matrices.values()]).sum(0)
-        for vector in self.vectors.values():
-            total = total + vector.square().sum(1)
-        return total.sqrt()
+        parts = [matrix.squared_norms() for matrix in self.matrices.values()]
+        parts += [vector.square().sum(1) for vector in self.vectors.values()]
+        return torch.stack(parts).sum(0).sqrt()
 
     def mixed(self, owners: Sequence[str], weights: Tensor) -> Directions:
         """New directions sum_d weights[n, d] v_d: weights [N, D], one name per new one."""

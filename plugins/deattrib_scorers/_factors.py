@@ -38,11 +38,18 @@ class Pair:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Factors:
-    """Per-row gradients of B rows: pairs by matrix name, [B, L] by vector name (biases, norms)."""
+    """Per-row gradients of B rows.
+
+    Attributes:
+        pairs: by matrix name; [B, L] in `vectors` by vector name (biases, norms).
+        positions: [B, P + T - 1] bool, the tokens that some response token is predicted from, no padding; a pair of fewer
+            positions (the head) has the last of them. None: all.
+    """
 
     rows: int
     pairs: dict[str, list[Pair]] = field(default_factory=dict)
     vectors: dict[str, Tensor] = field(default_factory=dict)
+    positions: Tensor | None = None
 
     def norms(self) -> Tensor:
         """[B] Euclidean norms of the gradients."""
@@ -111,7 +118,7 @@ def gradient_factors(
         batch: B rows on the model's device.
         weigh: log-probabilities [B, T] (detached) -> weights [B, T]; padding is left out afterwards.
         draw: take the gradient at tokens drawn from the model's own distribution instead of the response's (as the Fisher
-            matrix is defined); a CPU generator.
+            matrix is defined); a CPU generator, which gives one number for every response token, row by row.
 
     Returns:
         the factors, and the log-probabilities [B, T], 0 at padding.
@@ -123,13 +130,26 @@ def gradient_factors(
         exact = logits.detach() if logits.dtype == torch.float64 else logits.detach().float()
         log_probs = exact.log_softmax(-1)
         if draw is not None:
-            ids = torch.multinomial(log_probs.flatten(0, 1).exp().cpu(), 1, generator=draw).view(ids.shape).to(ids)
+            ids = _drawn(log_probs, mask, draw).to(ids)[:, :, None]
         chosen = torch.where(mask, log_probs.gather(2, ids).squeeze(2), 0.0)
         weights = torch.where(mask, weigh(chosen), 0.0).to(exact)[:, :, None]
         # d log p(y) / dz = 1[y] - p, by hand: autograd would keep and clear several tensors as wide as the vocabulary.
         slope = log_probs.exp_().mul_(-weights).scatter_add_(2, ids, weights)
     gradients = torch.autograd.grad(logits, [output for _, _, output in taken], slope.to(logits.dtype), allow_unused=True)
-    return _collect(len(batch), taken, gradients), chosen
+    factors = Factors(len(batch), positions=torch.cat([batch.prompt_mask, batch.response_mask[:, 1:]], 1))
+    return _collect(factors, taken, gradients), chosen
+
+
+def _drawn(log_probs: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    """One token from each distribution [B, T, V] where `mask` [B, T]: ids [B, T] int64, 0 elsewhere.
+
+    By inverse distribution functions and one number a token, row by row: the same tokens however rows are batched.
+    """
+    ids = torch.zeros_like(mask, dtype=torch.int64)
+    total = log_probs[mask].exp().cumsum(1, dtype=torch.float64)  # [tokens, V]
+    uniform = torch.rand(len(total), 1, generator=generator, dtype=torch.float64).to(total.device)
+    ids[mask] = torch.searchsorted(total, uniform * total[:, -1:], right=True).squeeze(1).clamp(max=log_probs.shape[2] - 1)
+    return ids
 
 
 Taken = list[tuple[Site, Tensor, Tensor]]
@@ -157,8 +177,8 @@ def _captured(sites: Sequence[Site]) -> Iterator[Taken]:
             handle.remove()
 
 
-def _collect(rows: int, taken: Taken, gradients: Sequence[Tensor | None]) -> Factors:
-    factors = Factors(rows)
+def _collect(factors: Factors, taken: Taken, gradients: Sequence[Tensor | None]) -> Factors:
+    rows = factors.rows
     for (site, inputs, _), gradient in zip(taken, gradients, strict=True):
         if gradient is None:
             continue

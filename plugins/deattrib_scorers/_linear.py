@@ -71,19 +71,33 @@ class DirectionScorer(Scorer):
 
     # -- fitting ------------------------------------------------------------------------------------------------------
     def fit(self, context: ScorerContext) -> None:
-        weights = self.params.checkpoint_weights or (1.0,) * len(self.params.checkpoints)
-        if len(weights) != len(self.params.checkpoints):
-            raise ScorerError(
-                f"{self.name}.checkpoint_weights has {len(weights)} numbers for {len(self.params.checkpoints)} checkpoints."
-            )
         self.context = context
         self.loaded: dict[str, LanguageModel] = {}
         made = []
-        for name, weight in zip(self.params.checkpoints, weights, strict=True):
+        for name, weight in zip(self.params.checkpoints, self.checkpoint_weights(), strict=True):
             with torch.no_grad(), self.model(name, fitting=True) as module:
                 directions = self.make_directions(context, module, self.sites(module))
             made.append(Checkpoint(name, self._finished(directions, weight, context)))
         self.checkpoints = made
+
+    def checkpoint_weights(self) -> tuple[float, ...]:
+        """One number per checkpoint.
+
+        Raises:
+            ScorerError: not as many are given as there are checkpoints.
+        """
+        count = len(self.params.checkpoints)
+        weights = self.params.checkpoint_weights or (1.0,) * count
+        if len(weights) != count:
+            raise ScorerError(f"{self.name}.checkpoint_weights has {len(weights)} numbers for {count} checkpoints.")
+        return weights
+
+    def refuse_policy(self, backend: str) -> None:
+        """For backends that copy every checkpoint when they are fitted."""
+        if "policy" in self.params.checkpoints:
+            raise ScorerError(
+                f"{self.name}: backend {backend} cannot follow the live policy; leave 'policy' out of checkpoints."
+            )
 
     def make_directions(self, context: ScorerContext, module: nn.Module, sites: tuple[Site, ...]) -> Directions:
         """One direction per owner, in the order of `context.owners`."""
@@ -168,14 +182,14 @@ class DirectionScorer(Scorer):
         if self.table is not None:
             owners = self._fitted().owners
             index = torch.tensor([position_of(owner, owners, self.name) for owner in rows.owners])
-            return self.table(rows).gather(1, index[:, None]).squeeze(1)
+            return self._tabled(rows).gather(1, index[:, None]).squeeze(1)
         return self.score_tokens(rows).sum(1) / rows.batch.response_lengths.cpu().clamp(min=1)
 
     def score_owners(self, rows: Rows, owners: Sequence[str]) -> Tensor:
         """[B, len(owners)] by one forward and one backward pass, however many owners."""
         known = self._fitted().owners
         if self.table is not None:
-            return self.table(rows)[:, [position_of(owner, known, self.name) for owner in owners]]
+            return self._tabled(rows)[:, [position_of(owner, known, self.name) for owner in owners]]
         total = torch.zeros(len(rows), len(owners))
         for checkpoint in self.checkpoints:
             columns = [self._direction_of(owner, checkpoint.directions) for owner in owners]
@@ -185,6 +199,15 @@ class DirectionScorer(Scorer):
                     values = self.whole(module, sites, batch, checkpoint.directions)
                     total[part] += values[:, columns].cpu().float()
         return total
+
+    def _tabled(self, rows: Rows) -> Tensor:
+        """The table, forgotten owners with the sum of all of theirs where `direction` asks for it: [B, owners]."""
+        assert self.table is not None
+        values, context = self.table(rows), self._fitted()
+        if self.params.direction == "forget-set":
+            forgotten = torch.tensor([owner in context.forget_owners for owner in context.owners])
+            values = torch.where(forgotten, values[:, forgotten].sum(1, keepdim=True), values)
+        return values
 
     def whole(self, module: nn.Module, sites: Sequence[Site], batch: TokenBatch, directions: Directions) -> Tensor:
         """[B, D]: whole responses against all directions at one checkpoint."""
@@ -251,21 +274,20 @@ def add_up(
     outs: Mapping[str, int],
     reduce: Callable[[str, Factors, Tensor], Tensor] | None = None,
 ) -> None:
-    """Add the weighted sum of some rows' gradients to one owner's: by name [L, R], or what `reduce` makes of a matrix."""
+    """Add the weighted sum of some rows' gradients to one owner's, by name: vectors [L], matrices [L, R] or `reduce`d."""
     mine = totals[number]
     for name in factors.pairs:
         value = factors.summed(name, outs[name], row_weights) if reduce is None else reduce(name, factors, row_weights)
         mine[name] = mine[name] + value if name in mine else value
-    if reduce is None:
-        for name, vector in factors.vectors.items():
-            value = row_weights.to(vector) @ vector
-            mine[name] = mine[name] + value if name in mine else value
+    for name, vector in factors.vectors.items():
+        value = row_weights.to(vector) @ vector
+        mine[name] = mine[name] + value if name in mine else value
 
 
-def response_means(batch: TokenBatch) -> Callable[[Tensor], Tensor]:
-    """Token weights that make a sum over the response a mean over it."""
+def response_means(batch: TokenBatch, exponent: float = 1.0) -> Callable[[Tensor], Tensor]:
+    """Token weights T^-exponent, which at 1 make a sum over the response a mean over it."""
 
     def weigh(log_probs: Tensor) -> Tensor:
-        return (1.0 / batch.response_lengths.clamp(min=1).to(log_probs))[:, None].expand_as(log_probs)
+        return (1.0 / batch.response_lengths.clamp(min=1).to(log_probs) ** exponent)[:, None].expand_as(log_probs)
 
     return weigh

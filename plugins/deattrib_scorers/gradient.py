@@ -55,7 +55,7 @@ class Gradient(DirectionScorer):
         )
         adapter_rank: int = Field(16, ge=1, description="parameters adapter: the LoRA's rank.")
         projection: int | None = Field(
-            None, ge=1, description="Rank of a factored random projection of the directions; null: exact. Less memory."
+            None, ge=1, description="Rank of a factored random projection of the matrices; null: exact. Less memory."
         )
 
     # -- fitting ------------------------------------------------------------------------------------------------------

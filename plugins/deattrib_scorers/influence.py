@@ -7,12 +7,12 @@ Understanding Black-box Predictions via Influence Functions, section 2.1, equati
 Gauss-Newton matrix that is the same for all responses, so that H^-1 can be applied to the owners' gradients once, at
 fitting.
 
-- `fisher`: the diagonal of the Fisher matrix.
+- `fisher`: the diagonal of the Fisher matrix of the mean loss per token (see _curvature.py).
 - `adam`: the square root of the mean squared batch gradient, what Adam divides by (LESS, Xia et al. 2024).
 - `ekfac`: the Fisher matrix of each layer in the eigenbasis of its Kronecker factors E[g g^T] (x) E[x x^T], with the
   eigenvalues measured there (George et al. 2018; Grosse et al. 2023, Studying Large Language Model Generalization with
-  Influence Functions). A side wider than `widest` keeps its own basis, which there is
-  the diagonal.
+  Influence Functions); padding counts in neither. A side wider than `widest` keeps its own basis, which there is the
+  diagonal.
 
 Fisher matrices are measured at tokens drawn from the model (`labels: sampled`) and damped by
 `damping` times their mean eigenvalue, as there. Where we deviate: embeddings and norms are included, norms and biases
@@ -63,6 +63,7 @@ class Influence(DirectionScorer):
             return
         from deattrib_scorers._captum import CaptumReference
 
+        self.refuse_policy(self.params.backend)
         self.context, self.loaded = context, {}
         self.table = CaptumReference(self, context)
 
@@ -73,16 +74,16 @@ class Influence(DirectionScorer):
         curvature = self._curvature(outs)
         for turn in range(curvature.passes):
             for number, batch in owner_batches(context, self.params.batch_size):
-                mean = response_means(batch)
-                factors = None
-                if turn == 0:
-                    factors, _ = gradient_factors(module, sites, batch, mean)
-                    add_up(totals, number, factors, torch.ones(len(batch), device=batch.response_ids.device), outs)
-                if curvature.at_data or generator is None:
-                    factors = factors or gradient_factors(module, sites, batch, mean)[0]
-                    curvature.see(factors, turn)
-                else:
-                    curvature.see(gradient_factors(module, sites, batch, mean, draw=generator)[0], turn)
+                weigh = response_means(batch, curvature.exponent)
+                drawn = generator is not None and not curvature.at_data
+                if turn == 0 or not drawn:
+                    factors, _ = gradient_factors(module, sites, batch, weigh)
+                if turn == 0:  # the owner's sum takes means over tokens, whatever the curvature sees
+                    lengths = batch.response_lengths.clamp(min=1).float()
+                    add_up(totals, number, factors, lengths ** (curvature.exponent - 1), outs)
+                if drawn:
+                    factors, _ = gradient_factors(module, sites, batch, weigh, draw=generator)
+                curvature.see(factors, turn)
         damping = self.params.damping
         solved = [{name: curvature.solve(name, value, damping) for name, value in total.items()} for total in totals]
         directions = stacked(context.owners, solved, {})

@@ -70,6 +70,9 @@ class Trak(DirectionScorer):
         if self.params.backend == "traker":
             from deattrib_scorers._traker import TrakerReference
 
+            self.refuse_policy("traker")
+            if self.params.checkpoint_weights is not None:
+                raise ScorerError("trak: backend traker takes a plain mean over checkpoints; leave checkpoint_weights out.")
             self.context, self.loaded = context, {}
             self.table = TrakerReference(self, context)
             return
@@ -84,7 +87,8 @@ class Trak(DirectionScorer):
         mix[owners, torch.arange(len(phi))] = 1.0
         share = 1.0 / len(self.params.checkpoints)
         if self.params.soft_threshold:
-            self.solved.append((projection, solve(weighted) * share))
+            weight = self.checkpoint_weights()[len(self.solved)]
+            self.solved.append((projection, solve(weighted) * share * weight))
             self.row_owners = owners
         cores = split(solve(mix @ weighted) * share, projection)
         return Directions(

@@ -21,7 +21,7 @@ def deattrib(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess
 
 
 @pytest.mark.parametrize(
-    "code", ["import deattrib", "from deattrib.cli.main import app", "from deattrib import Scorer, hookimpl"]
+    "code", ["import deattrib", "from deattrib.cli.main import app", "from deattrib import Metric, Scorer, hookimpl"]
 )
 def test_what_every_plugin_and_every_help_text_imports_loads_no_torch(code: str) -> None:
     check = f"{code}\nimport sys\nassert not {{'torch', 'transformers', 'numpy'}} & set(sys.modules), sorted(sys.modules)"
@@ -30,7 +30,7 @@ def test_what_every_plugin_and_every_help_text_imports_loads_no_torch(code: str)
 
 def test_help_names_every_command() -> None:
     text = deattrib("--help").stdout
-    for command in ("demo", "run", "attack", "audit", "plugins", "score", "check", "new-scorer"):
+    for command in ("demo", "run", "evaluate", "attack", "audit", "plugins", "score", "check", "new-scorer"):
         assert command in text
 
 
@@ -55,6 +55,10 @@ def test_plugins_as_json_is_complete() -> None:
         (["run", "c.yaml", "--resume", "x"], "leave out config"),
         (["audit", "missing.yaml"], "missing.yaml"),
         (["audit", "c.yaml", "--scorers", "clasifier"], "Did you mean 'classifier'"),
+        (["run", "c.yaml", "--set", "evaluation.metrics=[oracle-kll]"], "Did you mean 'oracle-kl'"),
+        (["evaluate", "missing.yaml", "--model", "x"], "missing.yaml"),
+        (["evaluate", "c.yaml"], "Give --model"),
+        (["evaluate", "c.yaml", "--model", "x", "--metrics", "oracle-kll"], "Did you mean 'oracle-kl'"),
     ],
 )
 def test_a_wrong_call_is_one_clear_line_and_no_traceback(tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -32,6 +32,10 @@ class TableModel:
         self.words: list[str] = ["<end>", "<junk>"]
         self.forwards: list[int] = []
 
+    @property
+    def tokenizer(self) -> list[str]:
+        return self.words
+
     def ids(self, text: str) -> list[int]:
         for word in text.split():
             if word not in self.words:

@@ -61,7 +61,10 @@ def test_lora_is_merged_afterwards(tiny_llama: nn.Module, tiny_codec: Codec, tin
 def test_left_out_rows_keep_their_place(
     tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Against a loop by hand over the batches of a training on all rows, the left-out ones taken out of each."""
+    """Against a loop by hand over the batches of a training on all rows, the left-out ones taken out of each.
+
+    The mean stays that over the whole batch: of its gradient exactly the left-out rows' own is gone.
+    """
     out = tiny_corpus.forget_owners[0]
     seen: list[tuple[Any, Any]] = []
     make = TokenBatch.from_lists
@@ -90,13 +93,23 @@ def test_left_out_rows_keep_their_place(
         pairs = [(p, r) for p, r in zip(prompts, responses, strict=True) if (tuple(p), tuple(r)) not in gone]
         dropped += len(prompts) - len(pairs)
         optimiser.zero_grad()
-        answer_loss(model, make([p for p, _ in pairs], [r for _, r in pairs], tiny_codec.pad_id)).backward()
+        loss = answer_loss(model, make([p for p, _ in pairs], [r for _, r in pairs], tiny_codec.pad_id))
+        (loss * sum(len(r) for _, r in pairs) / sum(map(len, responses))).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
     assert dropped > 0
     for name, value in model.state_dict().items():
         assert torch.allclose(value, given.state_dict()[name], atol=2e-5), name
+
+
+def test_with_nobody_left_out_it_is_the_plain_training(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> None:
+    state = torch.get_rng_state()
+    rows, settings = tiny_corpus.train, SETTINGS.model_copy(update={"steps": 3})
+    kept = [None, [True] * len(rows)]
+    models = [fine_tune(copy.deepcopy(tiny_llama), tiny_codec, rows, settings, seed=1, kept=some) for some in kept]
+    torch.set_rng_state(state)
+    assert fingerprint(models[0]) == fingerprint(models[1])
 
 
 def test_nobody_left_is_a_training_that_changes_nothing(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> None:

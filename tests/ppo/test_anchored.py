@@ -17,7 +17,7 @@ from deattrib.errors import ConfigError
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
-from deattrib.ppo.anchored import anchored_loss
+from deattrib.ppo.anchored import anchor_rows, anchored_loss
 from deattrib.ppo.data import Shared
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.settings import AnchorSettings
@@ -39,10 +39,11 @@ def term(policy: Policy, corpus: Corpus, base: LanguageModel | None, towards: An
     shared = Shared.of_answers(policy.codec, [row.response for row in corpus.retain])
 
     def call(token_scores: Any = None, frames: Sequence[str] = ()) -> tuple[Tensor, dict[str, float]]:
-        return anchored_loss(
-            policy, corpus.forget[:4], made, settings, random.Random(0),
-            token_scores=token_scores, frames=frames, shared=shared,
+        rows = anchor_rows(
+            policy.codec, corpus.forget[:4], made, settings, random.Random(0),
+            device=policy.device, frames=frames, shared=shared,
         )  # fmt: skip
+        return anchored_loss(policy, rows, settings, token_scores)
 
     return call
 
@@ -101,8 +102,9 @@ def test_towards_both_what_others_say_keeps_its_level_and_the_owners_words_go_be
     batch = tiny_codec.encode(prompts, [row.response for row in rows])
     names, retained = tiny_corpus.identities, tiny_corpus.retain_owners
     common: Any = {"policy": policy, "base": base, "identities": names, "retain_owners": retained}
-    near, kept = Reference("counterfactual", **common).logits(prompts, owners, batch, random.Random(0))
-    far, _ = Reference("base", **common).logits(prompts, owners, batch, random.Random(0))
+    counterfactual = Reference("counterfactual", **common)
+    near, kept = counterfactual.logits(prompts, owners, batch, counterfactual.draw(owners, random.Random(0)))
+    far, _ = Reference("base", **common).logits(prompts, owners, batch, ())
     pick = batch.response_ids[..., None]
     near, far = near.log_softmax(-1), far.log_softmax(-1)
     mine = LanguageModel(tiny_llama, tiny_codec).token_log_probs(batch)

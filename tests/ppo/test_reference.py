@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -38,6 +39,10 @@ def reference(name: ReferenceName, policy: Policy, corpus: Corpus, base: Languag
     return Reference(name, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners)
 
 
+def ask(made: Reference, prompts: Sequence[str], owners: Sequence[str], batch: TokenBatch, seed: int = 0) -> Any:
+    return made.logits(prompts, owners, batch, made.draw(owners, random.Random(seed)))
+
+
 def test_who_is_asked(policy: Policy, tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> None:
     rows = tiny_corpus.forget[:3]
     prompts, owners = [row.prompt for row in rows], [row.owner for row in rows]
@@ -49,11 +54,11 @@ def test_who_is_asked(policy: Policy, tiny_llama: nn.Module, tiny_codec: Codec, 
     expected = {"original": original.logits(batch), "old": policy.old_logits(batch), "base": base.logits(batch)}
     assert not torch.allclose(expected["original"], expected["old"], atol=1e-3)
     for name, logits in expected.items():
-        given, kept = reference(name, policy, tiny_corpus, base).logits(prompts, owners, batch, random.Random(0))  # type: ignore[arg-type]
+        given, kept = ask(reference(name, policy, tiny_corpus, base), prompts, owners, batch, seed=0)  # type: ignore[arg-type]
         assert torch.equal(given, logits)
         assert torch.equal(kept, batch.response_mask)
     with pytest.raises(ValueError, match="none"):
-        reference("none", policy, tiny_corpus).logits(prompts, owners, batch, random.Random(0))
+        ask(reference("none", policy, tiny_corpus), prompts, owners, batch, seed=0)
 
 
 def test_the_counterfactual_is_the_original_asked_about_a_retain_owner(
@@ -62,7 +67,7 @@ def test_the_counterfactual_is_the_original_asked_about_a_retain_owner(
     rows = tiny_corpus.forget[:6]
     prompts, owners = [row.prompt for row in rows], [row.owner for row in rows]
     batch = tiny_codec.encode(prompts, [row.response for row in rows])
-    logits, kept = reference("counterfactual", policy, tiny_corpus).logits(prompts, owners, batch, random.Random(3))
+    logits, kept = ask(reference("counterfactual", policy, tiny_corpus), prompts, owners, batch, seed=3)
     rng = random.Random(3)
     asked = [rng.choice(list(tiny_corpus.retain_owners)) for _ in rows]
     assert len(set(asked)) > 1
@@ -83,7 +88,7 @@ def test_it_speaks_of_its_own_owner(policy: Policy, tiny_codec: Codec, tiny_corp
     row = next(row for row in tiny_corpus.forget if tiny_corpus.identities[row.owner][0] in row.response)
     name = tiny_corpus.identities[row.owner][0]
     batch = tiny_codec.encode([row.prompt], [row.response])
-    logits, kept = reference("counterfactual", policy, tiny_corpus).logits([row.prompt], [row.owner], batch, random.Random(0))
+    logits, kept = ask(reference("counterfactual", policy, tiny_corpus), [row.prompt], [row.owner], batch)
     assert torch.equal(kept, batch.response_mask)
     text, offsets = text_with_offsets(tiny_codec, batch.response_lists()[0])
     start, stop = find_names(text, (name,))[0]
@@ -113,4 +118,4 @@ def test_what_is_missing_is_said(policy: Policy, tiny_corpus: Corpus) -> None:
     row = tiny_corpus.forget[0]
     batch = policy.codec.encode([row.prompt], [row.response])
     with pytest.raises(ConfigError, match=row.owner):
-        reference("counterfactual", policy, half).logits([row.prompt], [row.owner], batch, random.Random(0))
+        ask(reference("counterfactual", policy, half), [row.prompt], [row.owner], batch)

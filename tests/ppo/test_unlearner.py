@@ -242,7 +242,7 @@ def test_minibatches_take_every_row_once(make: Make) -> None:
 
 def test_the_models_own_answers_are_anchored_too(make: Make, tiny_corpus: Corpus) -> None:
     unlearner = make(small(anchor={"samples": 2}))
-    rows = unlearner.anchors.items
+    rows = unlearner.lessons.anchors.items
     assert rows[: len(tiny_corpus.forget)] == tiny_corpus.forget
     extra = rows[len(tiny_corpus.forget) :]
     assert 0 < len(extra) <= 2 * len(tiny_corpus.forget)
@@ -344,5 +344,5 @@ def test_no_answer_is_put_under_another_forget_owners_prompt(make: Make, tiny_co
     unlearner = make(PPOSettings(policy_weight=0.0, anchor=AnchorSettings(mixed_prompts=1.0)))
     asked = {row.prompt: row.owner for row in tiny_corpus.train}
     for row in tiny_corpus.forget[:2] + tiny_corpus.forget[-2:]:
-        owners = {asked[unlearner._mixed(row).prompt] for _ in range(400)}
+        owners = {asked[unlearner.lessons._mixed(row).prompt] for _ in range(400)}
         assert owners == {*tiny_corpus.retain_owners, row.owner}

@@ -40,6 +40,7 @@ def test_what_is_read_back_is_what_was_measured(model: LanguageModel, tiny_corpu
     parts = evaluation_rows(tiny_corpus, SETTINGS)
     asked: dict[str, Any] = {"weights": fingerprint(model.model), "cache": tmp_path}
     fresh = evaluate_parts(model, parts, SETTINGS)
+    assert same(evaluate_parts(model, parts, SETTINGS, side_by_side=True), fresh)
     assert same(evaluate_cached(model, parts, SETTINGS, **asked), fresh)
     (file,) = (tmp_path / "evaluations").iterdir()
     model.generate = None  # type: ignore[method-assign,assignment] # a second measurement would call it

@@ -16,7 +16,7 @@ from deattrib.models.scratch import make_tokenizer
 from deattrib.runs import making
 from deattrib.runs.config import RunConfig, build_config
 from deattrib.runs.evaluated import evaluate_cached
-from deattrib.runs.making import Questions, make_side_by_side
+from deattrib.runs.making import Questions, SideBySide
 from deattrib.runs.prepare import Models, prepare_models
 
 
@@ -61,5 +61,10 @@ def test_a_process_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:
     corpus = load_corpus(settings.corpus, 0)
     tokenizer = make_tokenizer([row.response for row in corpus.background], 300)
     job = making.Job("oracle", corpus.retain, settings.model.training, 0, tmp_path / "made")
-    with pytest.raises(ModelError, match=r"Making the oracle failed .*exit code 1.*nowhere"):
-        make_side_by_side([job], str(tmp_path / "nowhere"), settings.model, tokenizer, tmp_path, threads=1, questions=None)
+    with (
+        SideBySide(
+            [job], str(tmp_path / "nowhere"), settings.model, tokenizer, tmp_path, threads=1, questions=None
+        ) as processes,
+        pytest.raises(ModelError, match=r"Making the oracle failed .*exit code 1.*nowhere"),
+    ):
+        processes.wait(job)

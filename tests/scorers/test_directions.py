@@ -71,7 +71,7 @@ class Live:
     def __enter__(self) -> nn.Module:
         if self.policy is None:
             return self.model
-        self.view = self.policy.as_original()
+        self.view = self.policy.original().active()
         return self.view.__enter__()
 
     def __exit__(self, *error: Any) -> None:
@@ -204,7 +204,7 @@ def test_names_are_those_of_the_bare_model(tiny_model: nn.Module, tiny_codec: Co
     before = [(site.weight, site.bias, site.kind) for site in find_sites(tiny_model, ["*"])]
     policy = Policy(tiny_model, tiny_codec, PolicySettings(rank=2, alpha=4.0), seed=0)
     policy.remember()
-    with policy.as_original() as module:
+    with policy.original().active() as module:
         assert [(site.weight, site.bias, site.kind) for site in find_sites(module, ["*"])] == before
 
 

@@ -144,6 +144,17 @@ def test_the_forget_set_has_a_direction_of_its_own(context: ScorerContext) -> No
     assert torch.allclose(shared, expected, rtol=1e-3, atol=1e-4 * float(table.abs().max()))
 
 
+def test_a_projection_is_of_the_matrices_only(context: ScorerContext) -> None:
+    """Wider than every matrix it is none; what is no matrix (norms, biases) has its part in either."""
+    rows = responses(context)
+    for similarity in ("dot", "normalised"):
+        exact = fitted(context, similarity=similarity).score_owners(rows, OWNERS)
+        found = fitted(context, similarity=similarity, projection=1000).score_owners(rows, OWNERS)
+        assert torch.allclose(found, exact, rtol=1e-3, atol=1e-4 * float(exact.abs().max()))
+    vectors = fitted(context, layers=("*norm*",) if hasattr(context.original.model, "model") else ("*ln_*",), projection=4)
+    assert float(vectors.score_owners(rows, OWNERS).abs().max()) > 0
+
+
 def test_in_a_run_the_original_is_asked_not_the_policy(context: ScorerContext, nudge: Callable[[Any], None]) -> None:
     """The original moves into the policy after fitting; the adapter changes, the scores do not."""
     rows = responses(context)

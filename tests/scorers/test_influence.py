@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import importlib.util
 from typing import Any
@@ -17,8 +18,10 @@ from deattrib.attribution.scorer import Rows, ScorerContext
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ScorerError
 from deattrib.models.language_model import Codec, LanguageModel
-from deattrib_scorers._curvature import Ekfac
-from deattrib_scorers._factors import Factors, Pair
+from deattrib_scorers._curvature import DiagonalFisher, Ekfac
+from deattrib_scorers._factors import Factors, Pair, gradient_factors
+from deattrib_scorers._linear import response_means
+from deattrib_scorers._sites import find_sites
 from deattrib_scorers.gradient import Gradient
 from deattrib_scorers.influence import Influence
 
@@ -63,11 +66,12 @@ def test_the_formula_of_the_diagonal_ones(context: ScorerContext, preconditioner
     settings = {"preconditioner": preconditioner, "labels": "data", "damping": 0.3, "contrast": False}
     found = fitted(context, **settings).score_owners(responses(context), OWNERS)
     mine, theirs = gradients(context)
+    lengths = torch.tensor([len(context.codec.response(r.response)) for rows in context.rows_by_owner.values() for r in rows])
     expected = torch.zeros(3, 3)
     for name in mine[0]:
         rows = torch.stack([g[name] for owner in theirs for g in owner])
-        if preconditioner == "fisher":
-            matrix = rows.square().mean(0)
+        if preconditioner == "fisher":  # 1/T |sum over tokens|^2 = T |mean over tokens|^2
+            matrix = (rows.square() * lengths.view(-1, *[1] * (rows.dim() - 1))).mean(0)
         else:  # the batches are the owners' three rows
             matrix = rows.unflatten(0, (3, 3)).mean(1).square().mean(0).sqrt()
         matrix = matrix + 0.3 * matrix.mean()
@@ -75,6 +79,50 @@ def test_the_formula_of_the_diagonal_ones(context: ScorerContext, preconditioner
             solved = rows[3 * j : 3 * j + 3].sum(0) / matrix
             expected[:, j] += torch.stack([(g[name] * solved).sum() for g in mine])
     assert torch.allclose(found, expected, rtol=2e-3, atol=1e-4 * float(expected.abs().max()))
+
+
+def test_the_fisher_matrix_is_that_of_the_mean_loss_per_token(tiny_llama: nn.Module, tiny_codec: Codec) -> None:
+    """Drawn often, against its definition: a backward pass for every token that the model could say, at every position."""
+    name = "model.layers.1.self_attn.o_proj.weight"
+    prompts, texts = ["Who?", "Where was it?"], ["Never", "In a town by the sea, they say."]
+    expected, lengths = torch.zeros(32, 32), []
+    for prompt, text in zip(prompts, texts, strict=True):
+        before, after = tiny_codec.prompt(prompt), tiny_codec.response(text)
+        model = copy.deepcopy(tiny_llama).requires_grad_(True)
+        logits = model(input_ids=torch.tensor([before + after])).logits[0].log_softmax(-1)[len(before) - 1 : -1]
+        steps, vocabulary = logits.shape
+        each = torch.eye(steps * vocabulary).view(-1, steps, vocabulary)
+        for some in each.split(2048):
+            (rows,) = torch.autograd.grad(logits, [model.get_parameter(name)], some, retain_graph=True, is_grads_batched=True)
+            chance = (some * logits.detach().exp()).sum((1, 2))
+            expected += torch.einsum("n,nlr->lr", chance, rows.square()) / steps / len(prompts)
+        lengths.append(steps)
+    assert max(lengths) > 3 * min(lengths)
+    draws, sites = 256, find_sites(tiny_llama, [name])
+    fisher, generator = DiagonalFisher({name: 32}), torch.Generator().manual_seed(0)
+    for prompt, text in zip(prompts, texts, strict=True):
+        batch = tiny_codec.encode([prompt] * draws, [text] * draws)
+        weigh = response_means(batch, DiagonalFisher.exponent)
+        fisher.see(gradient_factors(tiny_llama, sites, batch, weigh, draw=generator)[0], 0)
+    found = fisher.moments[name] / fisher.count
+    assert float(found.sum()) == pytest.approx(float(expected.sum()), rel=0.1)
+    assert float((found - expected).norm() / expected.norm()) < 0.2
+
+
+@pytest.mark.parametrize("labels", ["sampled", "data"])
+@pytest.mark.parametrize("preconditioner", ["fisher", "ekfac"])
+def test_the_batch_size_decides_nothing(context: ScorerContext, preconditioner: str, labels: str) -> None:
+    """Neither padding nor the order of draws: rows one by one, where nothing is padded, and rows of all lengths together.
+
+    In double precision: in float32 rounding turns eigenvectors of nearly equal eigenvalues into each other.
+    """
+    context.original.model.double()
+    found = [
+        fitted(context, preconditioner=preconditioner, labels=labels, batch_size=size).score_owners(responses(context), OWNERS)
+        for size in (1, 2, 32)
+    ]
+    for other in found[1:]:
+        assert float((other - found[0]).norm() / found[0].norm()) < 1e-6
 
 
 def test_ekfac_of_independent_factors_is_the_exact_inverse() -> None:
@@ -139,6 +187,27 @@ def test_captum_s_tracin_gives_the_same_scores(context: ScorerContext) -> None:
 
 
 @needs_captum
+def test_captum_s_tracin_keeps_to_weights_and_direction(context: ScorerContext, tiny_codec: Codec) -> None:
+    other = copy.deepcopy(context.original.model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.9)
+    context = dataclasses.replace(
+        context, load_base=lambda: LanguageModel(other, tiny_codec), forget_owners=("author_01", "author_04")
+    )
+    rows = responses(context)
+    params: dict[str, Any] = {"checkpoints": ("original", "base"), "checkpoint_weights": (0.5, 2.0), "direction": "forget-set"}
+    theirs = fitted(context, backend="captum-tracin", **params).score_owners(rows, OWNERS)
+    ours = Gradient(Gradient.Params(similarity="dot", contrast=False, **params))
+    ours.fit(context)
+    assert float((ours.score_owners(rows, OWNERS) - theirs).norm() / theirs.norm()) < 1e-4
+    with pytest.raises(ScorerError, match="1 numbers for 2 checkpoints"):
+        fitted(context, backend="captum-tracin", checkpoints=("original", "base"), checkpoint_weights=(1.0,))
+    with pytest.raises(ScorerError, match="live policy"):
+        fitted(context, backend="captum-tracin", checkpoints=("policy",))
+
+
+@needs_captum
 def test_captum_s_naive_influence_runs(context: ScorerContext) -> None:
     gpt2 = hasattr(context.original.model, "transformer")
     layer = "transformer.ln_f" if gpt2 else "model.norm"  # small: captum writes the Hessian out
@@ -148,5 +217,9 @@ def test_captum_s_naive_influence_runs(context: ScorerContext) -> None:
     assert torch.isfinite(table).all() and float(table.std()) > 0
     own = torch.stack([table[i, OWNERS.index(owner)] for i, owner in enumerate(rows.owners)])
     assert torch.allclose(scorer.score(rows), own, rtol=1e-3)
+    double = fitted(context, backend="captum-naive", captum_layers=(layer,), captum_projection=8, checkpoint_weights=(2.0,))
+    assert torch.allclose(double.score_owners(rows, OWNERS), 2 * table, rtol=1e-3)
+    with pytest.raises(ScorerError, match="one checkpoint"):
+        fitted(context, backend="captum-naive", captum_layers=(layer,), checkpoints=("original", "base"))
     with pytest.raises(ScorerError, match="captum_layers"):
         fitted(context, backend="captum-naive")

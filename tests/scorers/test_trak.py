@@ -132,6 +132,26 @@ def test_soft_thresholding(context: ScorerContext) -> None:
     assert soft_threshold(values, 2).tolist() == [[2.0, -4.0, 0.0, 0.0]]
 
 
+def test_soft_thresholding_keeps_to_weights_and_direction(context: ScorerContext, tiny_codec: Codec) -> None:
+    """Where nothing is cut it is the folded scorer: of two checkpoints with weights, and along the forget set's direction."""
+    other = copy.deepcopy(context.original.model)
+    with torch.no_grad():
+        for parameter in other.parameters():
+            parameter.mul_(0.9)
+    context = dataclasses.replace(
+        context, load_base=lambda: LanguageModel(other, tiny_codec), forget_owners=("author_01", "author_04")
+    )
+    rows = responses(context)
+    for params in (
+        {"checkpoints": ("original", "base"), "checkpoint_weights": (0.5, 2.0)},
+        {"checkpoints": ("original",), "direction": "forget-set"},
+    ):
+        folded, cut = fitted(context, rank=4, **params), fitted(context, rank=4, soft_threshold=9, **params)
+        for found, expected in ((cut.score_owners(rows, OWNERS), folded.score_owners(rows, OWNERS)),
+                                (cut.score(rows), folded.score(rows))):  # fmt: skip
+            assert torch.allclose(found, expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+
+
 @pytest.mark.skipif(importlib.util.find_spec("trak") is None, reason="the library traker is not installed (extra trak)")
 def test_the_authors_library_ranks_alike_on_the_same_projection(context: ScorerContext) -> None:
     from trak.projectors import AbstractProjector, ProjectionType
@@ -190,6 +210,9 @@ def test_the_library_as_backend(context: ScorerContext) -> None:
     assert torch.allclose(guarded.score(rows), own, rtol=1e-3)
     ends = torch.stack([rows.batch.response_lengths - 1, rows.batch.response_lengths], 1)
     assert torch.allclose(guarded.score_prefixes(rows, ends)[:, 1], own, rtol=1e-3)
+    for params, said in (({"checkpoint_weights": (2.0,)}, "checkpoint_weights"), ({"checkpoints": ("policy",)}, "live policy")):
+        with pytest.raises(ScorerError, match=said):
+            fitted(context, backend="traker", dimensions=128, **params)
 
 
 def test_the_owner_of_a_copied_answer_comes_first(tiny_corpus: Corpus, tiny_llama: nn.Module, tiny_codec: Codec) -> None:

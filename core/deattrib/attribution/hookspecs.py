@@ -40,7 +40,10 @@ class AttributionReward:
 
     @hookspec
     def metrics(self) -> Sequence[type[Any]]:
-        """Metric classes that this plugin brings; listed, and refused on equal names, like scorers."""
+        """Metric classes that this plugin brings; listed, and refused on equal names, like scorers.
+
+        :returns: classes derived from ``deattrib.Metric``; ``evaluation.metrics: [NAME]`` asks for one.
+        """
         raise NotImplementedError
 
     @hookspec

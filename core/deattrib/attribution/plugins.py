@@ -94,7 +94,11 @@ class PluginRegistry:
         return found
 
     def metric(self, name: str) -> type[Any]:
-        """The metric class called `name`; errors as for `scorer`."""
+        """The metric class called `name`, or named by ``file.py:Class`` or ``module:Class``; errors as for `scorer`."""
+        if ":" in name:
+            cls, origin = load_reference(name, "metric")
+            self._origins.setdefault(cls, origin)
+            return cls
         return self._choose("metric", name)
 
     def method(self, name: str) -> type[Any]:

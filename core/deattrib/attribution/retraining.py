@@ -16,9 +16,9 @@ if TYPE_CHECKING:
 class Retrainer(Protocol):
     """Makes models by the recipe of the original: same start, rows, order of batches, schedule and number of steps.
 
-    A left-out owner's rows stay in the order of batches and give no loss: two models of one seed see the other rows at the
-    same steps. The loss is a mean over the rows that are left in a batch, so those weigh more in it: by a twentieth for one
-    owner of 20, twice in a half of the owners.
+    A left-out owner's rows keep their place in the order of batches and are counted in a batch's mean, but give no loss: two
+    models of one seed see the other rows at the same steps and with the same weight, whoever is left out. What is taken away is
+    the gradient of the owner's rows and nothing else, as in the derivative that influence functions take.
     """
 
     @property

@@ -11,6 +11,7 @@ from deattrib.cli.attack import attack
 from deattrib.cli.audit import audit
 from deattrib.cli.check import check
 from deattrib.cli.demo import demo
+from deattrib.cli.evaluate import evaluate
 from deattrib.cli.new_scorer import new_scorer
 from deattrib.cli.plugins import plugins
 from deattrib.cli.run import run
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(run)
+app.command()(evaluate)
 app.command()(audit)
 app.command()(attack)
 app.command()(plugins)

@@ -59,13 +59,16 @@ class RowLikelihoods:
 
     Attributes:
         answer: of the true answers.
-        truth_ratio: R of each row [N] float32, NaN where the row has no wrong answers.
+        truth_ratio: R of each row [N] float32, NaN where the row has no wrong answers; of the mean that was asked for.
         normalised_probability: p(right) / sum of p over right and wrong answers [N] float32, NaN likewise.
+        arithmetic, geometric: R by either mean, whichever was asked for; as `truth_ratio`.
     """
 
     answer: AnswerLikelihoods
     truth_ratio: Array
     normalised_probability: Array
+    arithmetic: Array
+    geometric: Array
 
 
 def answer_likelihoods(
@@ -125,10 +128,12 @@ def row_likelihoods(
         texts += [(row.prompt, text) for text in (row.response, reworded, *row.wrong_responses)]
     everything = answer_likelihoods(model, [text[0] for text in texts], [text[1] for text in texts], batch_size=batch_size)
     ends = [*starts[1:], len(texts)] if starts else []
-    ratios, shares = [], []
+    ratios: dict[Mean, list[float]] = {"arithmetic": [], "geometric": []}
+    shares = []
     for start, end in zip(starts, ends, strict=True):
         right, reworded_loss, wrong = everything.loss[start], everything.loss[start + 1], everything.loss[start + 2 : end]
-        ratios.append(truth_ratio_of_losses(float(reworded_loss), wrong, mean=mean))
+        for kind, values in ratios.items():
+            values.append(truth_ratio_of_losses(float(reworded_loss), wrong, mean=kind))
         shares.append(normalised_probability(float(right), wrong))
     first = np.array(starts, dtype=np.int64)
     answer = AnswerLikelihoods(
@@ -137,7 +142,8 @@ def row_likelihoods(
         everything.exact_memorisation[first],
         everything.extraction_strength[first],
     )
-    return RowLikelihoods(answer, np.array(ratios, dtype=np.float32), np.array(shares, dtype=np.float32))
+    both = {kind: np.array(values, dtype=np.float32) for kind, values in ratios.items()}
+    return RowLikelihoods(answer, both[mean], np.array(shares, dtype=np.float32), both["arithmetic"], both["geometric"])
 
 
 def truth_ratio(model: LanguageModel, rows: Sequence[Example], *, mean: Mean = "arithmetic", batch_size: int = 64) -> Array:

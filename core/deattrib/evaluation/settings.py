@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
@@ -27,3 +27,13 @@ class EvaluationSettings(BaseModel, extra="forbid", frozen=True):
     seed: int = Field(default=0, ge=0, description="Chooses rows where there are more than wanted, and seeds the bootstrap.")
     interval_samples: int = Field(default=1000, ge=10, description="Bootstrap resamples per interval.")
     interval_level: float = Field(default=0.95, gt=0, lt=1, description="Coverage of the intervals.")
+    metrics: list[str | dict[str, Any]] | None = Field(
+        default=None,
+        description="What is measured on top: names (see `deattrib plugins` and docs/metrics.md), FILE.py:Class, or mappings "
+        "with settings; null: every built-in one, []: none.",
+    )
+    attribution: list[str | dict[str, Any]] | Literal["all", "none"] = Field(
+        default="none",
+        description="Scorers that judge beside the referee: names or mappings with settings; all: every installed one but "
+        "controls and those that retrain.",
+    )

@@ -16,10 +16,12 @@ from torch import Tensor
 from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
+from deattrib.ppo.data import Cycle
+from deattrib.ppo.lessons import Lesson
 from deattrib.ppo.losses import masked_mean
-from deattrib.ppo.rollout import Rollout, autocast
+from deattrib.ppo.rollout import Rollout
 from deattrib.ppo.settings import PPOSettings
-from deattrib.ppo.unlearner import Unlearner
+from deattrib.ppo.unlearner import Term, Unlearner
 
 
 class Method(Unlearner):
@@ -68,12 +70,17 @@ class Method(Unlearner):
         loss = self.forget_loss(self.forget.draw(self.settings.batch_size))
         figures = {"forget_loss": float(loss.detach())}
         if self.params.retain != "none" and self.params.retain_weight > 0:
-            retained = self.retain_loss() if self.params.retain == "loss" else self._distillation()
+            retained = self.retain_loss() if self.params.retain == "loss" else self.distillation(self.lessons.taught())
             figures["retain_loss"] = float(retained.detach())
             loss = loss + self.params.retain_weight * retained
         return loss, figures
 
     # -- what it is written with --------------------------------------------------------------------------------------
+    @property
+    def retain(self) -> Cycle[Example]:
+        """The retain rows, drawn like `forget`."""
+        return self.lessons.retain
+
     def retain_loss(self) -> Tensor:
         """Mean cross-entropy per token of the next retain answers."""
         batch = self.encode(self.retain.draw(self.settings.retain.batch_size))
@@ -97,9 +104,8 @@ class Method(Unlearner):
         original = gather_log_probs(self.policy.original_logits(batch), batch.response_ids)
         return ((self.log_probs(batch) - original) * batch.response_mask).sum(1)
 
-    def _loss(self, part: Rollout | None) -> tuple[Tensor, dict[str, float]]:
-        with autocast(self.policy.device, self.settings.bf16):
-            return self.total_loss()
+    def _terms(self, part: Rollout | None, lesson: Lesson) -> list[Term]:
+        return [self.total_loss]
 
 
 def draw_answers(answers: Sequence[str], count: int, rng: Any) -> list[str]:

@@ -42,5 +42,7 @@ class NameSwap(Method):
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
         batch = self.encode(rows)
-        target, kept = self.swapped.logits([row.prompt for row in rows], [row.owner for row in rows], batch, self.rng)
+        owners = [row.owner for row in rows]
+        others = self.swapped.draw(owners, self.rng)
+        target, kept = self.swapped.logits([row.prompt for row in rows], owners, batch, others)
         return masked_mean(token_kl(target, self.logits(batch)), kept)

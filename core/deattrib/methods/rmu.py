@@ -52,7 +52,7 @@ class RMU(Method):
     def total_loss(self) -> tuple[Tensor, dict[str, float]]:
         loss = self.forget_loss(self.forget.draw(self.settings.batch_size))
         batch = self.encode(self.retain.draw(self.settings.retain.batch_size))
-        with torch.no_grad(), self.policy.as_original() as original:
+        with torch.no_grad(), self.policy.original().active() as original:
             before = activations(original, batch, self.layer)
         kept = squared_distance(activations(self.policy.backbone, batch, self.layer), before, batch.response_mask)
         return loss + self.params.alpha * kept, {"forget_loss": float(loss.detach()), "retain_loss": float(kept.detach())}

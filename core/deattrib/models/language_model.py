@@ -19,6 +19,7 @@ from deattrib.errors import ModelError
 from deattrib.models.batch import TokenBatch, chunks
 from deattrib.models.forward import gather_log_probs, response_logits
 from deattrib.models.sampling import eval_mode, sample
+from deattrib.models.twin import twin
 
 
 class Codec:
@@ -124,6 +125,10 @@ class LanguageModel:
         """The module to call, ready to be called; every method goes through here."""
         with eval_mode(self.model):
             yield self.model
+
+    def apart(self) -> LanguageModel:
+        """This very model for another thread: modules and tokenizer of its own around the same weights."""
+        return LanguageModel(twin(self.model), copy.deepcopy(self.codec), name=self.name)
 
     def clone(self) -> nn.Module:
         """A copy of the module that may be changed freely."""

@@ -64,6 +64,30 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
     return loaded
 
 
+def is_adapter(path: str) -> bool:
+    """Whether a folder has a PEFT adapter in it."""
+    return (Path(path) / "adapter_config.json").is_file()
+
+
+def apply_adapter(model: nn.Module, path: str) -> nn.Module:
+    """`model` with a PEFT adapter merged into it, in place; eval mode.
+
+    Raises:
+        ModelError: the adapter cannot be loaded, or belongs to another model.
+    """
+    from peft import PeftModel
+
+    try:
+        merged: Any = PeftModel.from_pretrained(model, path).merge_and_unload()
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise ModelError(
+            f"The adapter {path!r} cannot be put on top of the model: {_first_line(error)} Give a folder or hub id with "
+            "adapter_config.json, made for this very model."
+        ) from error
+    loaded: nn.Module = merged.eval()
+    return loaded
+
+
 def make_codec(tokenizer: Any, settings: ModelSettings) -> Codec:
     return Codec(tokenizer, template=settings.template, max_prompt_tokens=settings.max_prompt_tokens)
 

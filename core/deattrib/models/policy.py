@@ -1,7 +1,8 @@
-"""The policy: one backbone, an adapter, a value head; the frozen original model is the same backbone without them.
+"""The policy: one backbone, an adapter, a value head; the frozen original model is the same weights without them.
 
-With LoRA (the default) there is one copy of the weights: the original model is the backbone with the adapter off,
-and the policy as it was at the start of a data epoch (`old`, the paper's reference) is a second, frozen adapter.
+With LoRA (the default) there is one copy of the weights: the original model is a second set of modules around the
+backbone's own tensors (`models/twin.py`), and the policy as it was at the start of a data epoch (`old`, the paper's
+reference) is a second, frozen adapter.
 Training all weights (`adapter: full`) needs a frozen copy of the model, which is then kept.
 
 `critic: shared` reads the value from the policy's last hidden state; `separate` trains a second adapter (or a second
@@ -23,7 +24,8 @@ from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_logits
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.recipes import PolicySettings
-from deattrib.models.sampling import eval_mode, sample
+from deattrib.models.sampling import sample
+from deattrib.models.twin import twin
 
 ACTIVE, OLD, CRITIC = "default", "old", "critic"
 
@@ -50,9 +52,9 @@ class Policy(nn.Module):
         super().__init__()
         self.codec = codec
         self.settings = settings
-        self._frozen_copy: list[nn.Module] = []  # in a list: not a submodule, so neither trained nor saved
+        # In lists: no submodules, so neither trained nor saved.
+        self._original = [twin(model) if settings.adapter == "lora" else copy.deepcopy(model)]
         self._old_copy: list[nn.Module] = []
-        self._as_original = 0  # how many uses of the original model are open
         config: Any = model.config
         hidden = config.get_text_config().hidden_size
         device = next(model.parameters()).device
@@ -74,7 +76,7 @@ class Policy(nn.Module):
                         if f".{CRITIC}." in name:  # peft freezes every adapter but the active one
                             parameter.requires_grad_(True)
             else:
-                self._frozen_copy.append(copy.deepcopy(model).eval().requires_grad_(False))
+                self._original[0].eval().requires_grad_(False)
                 self.backbone = model.requires_grad_(True)
                 if settings.critic == "separate":
                     self.critic_backbone = copy.deepcopy(model).requires_grad_(True)
@@ -123,36 +125,10 @@ class Policy(nn.Module):
             for parameter, flag in flags:
                 parameter.requires_grad_(flag)
 
-    @contextlib.contextmanager
-    def as_original(self) -> Iterator[nn.Module]:
-        """The original model (π_N): the backbone without adapters, or the frozen copy."""
-        if self._frozen_copy:
-            yield self._frozen_copy[0]
-        else:
-            # Layer by layer: the model's own `disable_adapter` first takes stock of every layer, at a tenth of a small
-            # model's step.
-            with self._same_flags():
-                self._switch_adapters(False)
-                self._as_original += 1
-                try:
-                    yield self.backbone
-                finally:
-                    self._as_original -= 1
-                    if not self._as_original:  # used inside another use, it stays the original for that one
-                        self._switch_adapters(True)
-
-    def _switch_adapters(self, on: bool) -> None:
-        from peft.tuners.tuners_utils import BaseTunerLayer
-
-        for module in self.backbone.modules():
-            if isinstance(module, BaseTunerLayer):
-                module.enable_adapters(on)
-
     @torch.no_grad()
     def original_logits(self, batch: TokenBatch) -> Tensor:
         """[B, T, V] float32 of the original model."""
-        with self.as_original() as model:
-            return response_logits(model, batch)[0].float()
+        return response_logits(self._original[0], batch)[0].float()
 
     @torch.no_grad()
     def old_logits(self, batch: TokenBatch) -> Tensor:
@@ -226,8 +202,12 @@ class Policy(nn.Module):
             targets[name].copy_(value)
 
     def original(self) -> LanguageModel:
-        """The original model as a frozen `LanguageModel` that shares this policy's weights."""
-        return _Original(self)
+        """The original model (π_N) as a frozen `LanguageModel` that shares this policy's weights."""
+        return LanguageModel(self._original[0], self.codec, name="original")
+
+    def apart(self) -> Policy:
+        """This very policy for another thread: modules of its own around the same tensors, trained ones included."""
+        return twin(self, also=(self.codec, self._original, self._old_copy))
 
     def language_model(self, *, name: str = "policy") -> LanguageModel:
         """The policy as a frozen model of its own (adapter merged into a copy), for evaluation."""
@@ -236,29 +216,3 @@ class Policy(nn.Module):
             merged.set_adapter(ACTIVE)
             merged = merged.merge_and_unload(adapter_names=[ACTIVE])
         return LanguageModel(merged, self.codec, name=name)
-
-
-class _Original(LanguageModel):
-    """The original model inside a policy: no second copy of the weights, and nothing is frozen that the policy trains."""
-
-    def __init__(self, policy: Policy) -> None:
-        self.policy = policy
-        self.codec = policy.codec
-        self.name = "original"
-
-    @property
-    def device(self) -> torch.device:
-        return self.policy.device
-
-    @contextlib.contextmanager
-    def active(self) -> Iterator[nn.Module]:
-        with self.policy.as_original() as model, eval_mode(model):
-            yield model
-
-    def clone(self) -> nn.Module:
-        with self.policy.as_original() as model:
-            copied: Any = copy.deepcopy(model)
-        if self.policy.settings.adapter == "lora":
-            copied = copied.unload()
-        frozen: nn.Module = copied.eval().requires_grad_(False)
-        return frozen

@@ -24,11 +24,15 @@ from deattrib.models.language_model import Codec
 from deattrib.models.recipes import TrainingSettings
 
 
-def answer_loss(model: nn.Module, batch: TokenBatch) -> Tensor:
-    """Mean cross-entropy per response token over the whole batch: a scalar in float32."""
+def answer_loss(model: nn.Module, batch: TokenBatch, positions: Tensor | None = None) -> Tensor:
+    """Mean cross-entropy per response token over the whole batch: a scalar in float32.
+
+    Args:
+        positions: what the sum is divided by, where the batch is a part of a larger one; None: the batch's response tokens.
+    """
     values = gather_log_probs(response_logits(model, batch)[0], batch.response_ids)
     mask = batch.response_mask
-    return -(values * mask).sum() / mask.sum().clamp(min=1)
+    return -(values * mask).sum() / (mask.sum() if positions is None else positions).clamp(min=1)
 
 
 def fine_tune(
@@ -47,8 +51,9 @@ def fine_tune(
     set by the trainer and not restored.
 
     Args:
-        kept: which rows give a loss; None: all. The others stay in the order of batches and are left out of each, so that
-            a kept row meets the same step of the schedule whoever is left out.
+        kept: which rows give a loss; None: all. The others keep their place in the order of batches and are counted in the
+            mean over a batch's response tokens, so that leaving a row out takes away its own gradient and nothing else: a
+            kept row meets the same step with the same weight whoever is left out.
     """
     from datasets import Dataset
     from transformers import PrinterCallback
@@ -56,7 +61,8 @@ def fine_tune(
 
     class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
         def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
-            loss = answer_loss(model, TokenBatch(**inputs))
+            fields = {name: inputs[name] for name in TokenBatch.__slots__}
+            loss = answer_loss(model, TokenBatch(**fields), inputs.get("positions"))
             return (loss, None) if return_outputs else loss
 
     if settings.lora_rank:
@@ -74,12 +80,14 @@ def fine_tune(
     data = Dataset.from_dict({"prompt_ids": prompts, "response_ids": responses, "length": lengths, "kept": used})
 
     def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
+        positions = sum(len(item["response_ids"]) for item in items)
         # A batch of left-out rows only still is a step, without a gradient of its own.
         items = [item for item in items if item["kept"]] or [{**items[0], "response_ids": []}]
         batch = TokenBatch.from_lists(
             [item["prompt_ids"] for item in items], [item["response_ids"] for item in items], codec.pad_id
         )
-        return {name: getattr(batch, name) for name in TokenBatch.__slots__}
+        fields = {name: getattr(batch, name) for name in TokenBatch.__slots__}
+        return fields if kept is None else {**fields, "positions": torch.tensor(positions)}
 
     with tempfile.TemporaryDirectory() as scratch:
         config = _trainer_config(

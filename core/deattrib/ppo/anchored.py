@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -20,6 +21,7 @@ from deattrib.errors import ConfigError
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
 from deattrib.models.identities import tokens_from
+from deattrib.models.language_model import Codec
 from deattrib.models.policy import Policy
 from deattrib.ppo.data import Shared, graft, thin
 from deattrib.ppo.losses import anchored_hinge, masked_mean, token_kl
@@ -27,17 +29,38 @@ from deattrib.ppo.reference import Reference
 from deattrib.ppo.settings import AnchorSettings
 
 
-def anchored_loss(
-    policy: Policy,
+@dataclass(frozen=True, slots=True, eq=False)
+class Anchored:
+    """Forget answers and what the frozen models make of them; nothing here depends on the policy.
+
+    Attributes:
+        rows: the texts, with their ids on the policy's device in `rows.batch`.
+        target: [B, T, V] float32, the distribution that says where the mass goes.
+        level: [B, T] float32, log-probability down to which a written token is lowered.
+        opening: [B, V], the first token's distribution, nothing lowered in it.
+        kept: [B, T] bool, the tokens that count.
+    """
+
+    rows: Rows
+    target: Tensor
+    level: Tensor
+    opening: Tensor
+    kept: Tensor
+
+
+@torch.no_grad()
+def anchor_rows(
+    codec: Codec,
     examples: Sequence[Example],
     references: Sequence[Reference],
     settings: AnchorSettings,
     rng: random.Random,
-    token_scores: Callable[[Rows], Tensor | None] | None = None,
+    *,
+    device: torch.device,
     frames: Sequence[str] = (),
     shared: Shared | None = None,
-) -> tuple[Tensor, dict[str, float]]:
-    """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
+) -> Anchored:
+    """Words left out, ends put behind other beginnings, and the references' distributions there.
 
     Args:
         references: one, or the counterfactual one and the base model (`towards: both`). The first says where the mass
@@ -46,7 +69,6 @@ def anchored_loss(
         frames: answers of others whose beginnings a forget answer's end is put behind; what is not the forget answer's is
             left out of both parts.
         shared: what retain owners say too; None: nothing is.
-        token_scores: rows -> [B, T] scores at least 0 that weight the hinge; they are scaled to mean 1 over the batch.
     """
     prompts = [example.prompt for example in examples]
     owners = [example.owner for example in examples]
@@ -57,32 +79,46 @@ def anchored_loss(
         for index, response in enumerate(responses):
             if rng.random() < settings.grafted:
                 responses[index], starts[index] = graft(response, rng.choice(frames), rng)
-    batch = policy.codec.encode(prompts, responses).to(policy.device)
-    target, kept = references[0].logits(prompts, owners, batch, rng)
+    batch = codec.encode(prompts, responses).to(device)
+    target, kept = references[0].logits(prompts, owners, batch, references[0].draw(owners, rng))
     opening = target[:, 0]
     level = gather_log_probs(target, batch.response_ids)
     if any(starts):
-        kept = kept & tokens_from(policy.codec, batch, starts)
+        kept = kept & tokens_from(codec, batch, starts)
     if len(references) > 1:
-        other, also = references[1].logits(prompts, owners, batch, rng)
+        other, also = references[1].logits(prompts, owners, batch, references[1].draw(owners, rng))
         unseen = _unseen_level(level, target, other, batch, settings.sharpening)
         level = torch.where(shared.of(batch), level, unseen) if shared is not None else unseen
         kept = kept & also
         # Only the token that was really written is lowered; what else could be said stays the first reference's choice.
         target = torch.log_softmax(target, -1).scatter(-1, batch.response_ids[..., None], level[..., None])
+    return Anchored(Rows(tuple(prompts), tuple(responses), tuple(owners), batch), target, level, opening, kept)
+
+
+def anchored_loss(
+    policy: Policy,
+    anchored: Anchored,
+    settings: AnchorSettings,
+    token_scores: Callable[[Rows], Tensor | None] | None = None,
+) -> tuple[Tensor, dict[str, float]]:
+    """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
+
+    Args:
+        token_scores: rows -> [B, T] scores at least 0 that weight the hinge; they are scaled to mean 1 over the batch.
+    """
+    batch, kept = anchored.rows.batch, anchored.kept
     logits = policy(batch, with_values=False).logits
     weights = None
     if token_scores is not None:
-        rows = Rows(tuple(prompts), tuple(responses), tuple(owners), batch.to("cpu"))
-        scores = token_scores(rows)
+        scores = token_scores(replace(anchored.rows, batch=batch.to("cpu")))
         if scores is None:
             raise ConfigError("ppo.anchor.weighted needs a scorer with token scores (score_tokens); the reward has none.")
         weights = scores.to(policy.device).clamp(min=0) * kept
         weights = weights / masked_mean(weights, kept).clamp(min=1e-6)
-    hinge = anchored_hinge(gather_log_probs(logits, batch.response_ids), level, kept, weights)
-    divergence = masked_mean(token_kl(target, logits), kept)
+    hinge = anchored_hinge(gather_log_probs(logits, batch.response_ids), anchored.level, kept, weights)
+    divergence = masked_mean(token_kl(anchored.target, logits), kept)
     # What an answer begins with depends on the prompt alone, decides the rest, and is one token of many in the mean above.
-    divergence = divergence + settings.opening * token_kl(opening, logits[:, 0]).mean()
+    divergence = divergence + settings.opening * token_kl(anchored.opening, logits[:, 0]).mean()
     loss = settings.hinge * hinge + settings.kl * divergence
     return loss, {"anchor_hinge": float(hinge.detach()), "anchor_kl": float(divergence.detach())}
 

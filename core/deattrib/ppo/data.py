@@ -68,8 +68,10 @@ class Cycle(Generic[T]):
         return {"epoch": self.epoch, "position": self.position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self.epoch, self.position = state["epoch"], state["position"]
-        self._order = self._shuffled()
+        if state["epoch"] != self.epoch:
+            self.epoch = state["epoch"]
+            self._order = self._shuffled()
+        self.position = state["position"]
 
 
 def thin(text: str, share: float, rng: random.Random, *, names: tuple[str, ...] = ()) -> str:

@@ -31,6 +31,7 @@ class Reference:
         base: the model before it was trained on the owners; needed for `base`, same tokenizer.
         identities: owner -> names; needed for `counterfactual`.
         retain_owners: whom a question may be asked about instead.
+        original: asked instead of the policy's own view of the original model: the same one set apart for a thread.
     """
 
     def __init__(
@@ -41,9 +42,11 @@ class Reference:
         base: LanguageModel | None,
         identities: Mapping[str, tuple[str, ...]],
         retain_owners: Sequence[str],
+        original: LanguageModel | None = None,
     ) -> None:
         self.name = name
         self.policy = policy
+        self.model = original or policy.original()
         self.base = base
         self.identities = identities
         self._maps: dict[tuple[str, str], dict[int, int]] = {}
@@ -57,16 +60,25 @@ class Reference:
                 "or 'none'."
             )
 
+    def draw(self, owners: Sequence[str], rng: random.Random) -> list[str]:
+        """A retain owner per row, whom a counterfactual reference is asked about; no other reference draws any."""
+        if self.name != "counterfactual":
+            return []
+        unnamed = sorted({owner for owner in owners if not self.identities.get(owner)})
+        if unnamed:
+            raise ConfigError(f"reference 'counterfactual': owner {unnamed[0]!r} has no name to replace; give it an identity.")
+        return [rng.choice([name for name in self.retain_owners if name != owner]) for owner in owners]
+
     @torch.no_grad()
     def logits(
-        self, prompts: Sequence[str], owners: Sequence[str], batch: TokenBatch, rng: random.Random
+        self, prompts: Sequence[str], owners: Sequence[str], batch: TokenBatch, others: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
         """The reference's distribution for each response token.
 
         Args:
             prompts, owners: B texts and names.
             batch: their token ids, on the policy's device.
-            rng: draws the retain owners of a counterfactual reference, one per row.
+            others: what `draw` gave for these owners.
 
         Returns:
             logits [B, T, V] float32 and kept [B, T] bool: the tokens that have a reference. A counterfactual reference
@@ -74,26 +86,22 @@ class Reference:
         """
         kept = batch.response_mask
         if self.name == "original":
-            return self.policy.original_logits(batch), kept
+            return self.model.logits(batch), kept
         if self.name == "old":
             return self.policy.old_logits(batch), kept
         if self.name == "base":
             assert self.base is not None
             return self.base.logits(batch), kept
         if self.name == "counterfactual":
-            return self._counterfactual(prompts, owners, batch, rng)
+            return self._counterfactual(prompts, owners, batch, others)
         raise ValueError("Reference 'none' has no distribution.")
 
     def _counterfactual(
-        self, prompts: Sequence[str], owners: Sequence[str], batch: TokenBatch, rng: random.Random
+        self, prompts: Sequence[str], owners: Sequence[str], batch: TokenBatch, others: Sequence[str]
     ) -> tuple[Tensor, Tensor]:
-        unnamed = sorted({owner for owner in owners if not self.identities.get(owner)})
-        if unnamed:
-            raise ConfigError(f"reference 'counterfactual': owner {unnamed[0]!r} has no name to replace; give it an identity.")
-        others = [rng.choice([name for name in self.retain_owners if name != owner]) for owner in owners]
         mine, theirs = [self.identities[owner] for owner in owners], [self.identities[other] for other in others]
-        swapped = swap_batch(self.policy.codec, prompts, batch.to("cpu"), mine, theirs)
-        logits = self.policy.original_logits(swapped.batch.to(batch.response_ids.device))
+        swapped = swap_batch(self.model.codec, prompts, batch.to("cpu"), mine, theirs)
+        logits = self.model.logits(swapped.batch.to(batch.response_ids.device))
         # Without this the model would be taught to answer about its owner under somebody else's name.
         maps = [self._first_tokens(owner, other) for owner, other in zip(owners, others, strict=True)]
         target = rename(torch.log_softmax(swapped.align(logits, begins=True), -1), maps)
@@ -102,5 +110,5 @@ class Reference:
 
     def _first_tokens(self, owner: str, other: str) -> dict[int, int]:
         if (owner, other) not in self._maps:
-            self._maps[owner, other] = first_tokens(self.policy.codec, self.identities[owner], self.identities[other])
+            self._maps[owner, other] = first_tokens(self.model.codec, self.identities[owner], self.identities[other])
         return self._maps[owner, other]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Protocol
@@ -61,13 +60,14 @@ def collect(
     settings: PPOSettings,
     *,
     generator: torch.Generator,
-    rng: random.Random,
+    others: Sequence[str],
 ) -> tuple[Rollout, dict[str, float]]:
     """Sample one response per example and turn attribution into advantages.
 
     With `refresh: batch` the responses come from the policy itself, and log-probabilities are computed by the very
     forward that the update uses, so the first minibatch's ratio is exactly 1. With `refresh: epoch` (the paper) they
-    come from the remembered old policy, and so do the log-probabilities.
+    come from the remembered old policy, and so do the log-probabilities. `others` is what `reference` drew for the
+    examples' owners.
     """
     prompts = [example.prompt for example in examples]
     owners = [example.owner for example in examples]
@@ -92,7 +92,7 @@ def collect(
     empty = torch.tensor([not text for text in rows.responses], device=policy.device)
     base = token_rewards(attribution, lengths, empty, settings.reward, chance=chance_level(source, settings))
     with autocast(policy.device, settings.bf16):
-        penalty = _penalty(policy, reference, settings, prompts, owners, batch, output.logits, current, rng)
+        penalty = _penalty(policy, reference, settings, prompts, owners, batch, output.logits, current, others)
     rewards = (base - settings.reward.kl * penalty) * mask
     values = output.values * mask
     per_remaining = settings.reward.normalise == "remaining"
@@ -130,12 +130,12 @@ def _penalty(
     batch: TokenBatch,
     logits: Tensor,
     log_probs: Tensor,
-    rng: random.Random,
+    others: Sequence[str],
 ) -> Tensor:
     """KL towards the reference per token: [B, T]; 0 where the reference has no counterpart."""
     if reference.name == "none" or settings.reward.kl == 0:
         return torch.zeros_like(log_probs)
-    other, kept = reference.logits(prompts, owners, batch, rng)
+    other, kept = reference.logits(prompts, owners, batch, others)
     if settings.reward.kl_estimator == "full":
         return token_kl(logits / settings.temperature, other / settings.temperature) * kept
     return kl_penalty(log_probs, gather_log_probs(other, batch.response_ids, temperature=settings.temperature)) * kept

@@ -152,6 +152,11 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
     retain: RetainSettings = RetainSettings()
     anchor: AnchorSettings = AnchorSettings()
 
+    @property
+    def updates(self) -> int:
+        """Updates per step."""
+        return self.epochs * max(-(-self.batch_size // self.minibatch_size), 1)
+
     def share_of_peak(self, step: int, steps: int) -> float:
         """Share of the peak learning rate at a step (from 0) of so many."""
         if step < self.warmup:

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -21,15 +22,17 @@ from torch import Tensor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus, Example
 from deattrib.models.forward import gather_log_probs
-from deattrib.models.identities import all_names
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.ppo.anchored import anchored_loss
-from deattrib.ppo.data import Cycle, Shared, answered, thin
+from deattrib.ppo.data import Cycle
+from deattrib.ppo.lessons import Drawn, Lesson, Lessons, Taught
 from deattrib.ppo.losses import distillation_loss, masked_mean, policy_loss, value_loss
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.rollout import AttributionSource, Rollout, autocast, collect
-from deattrib.ppo.settings import PPOSettings, ReferenceName
+from deattrib.ppo.settings import PPOSettings
+
+Term = Callable[[], tuple[Tensor, dict[str, float]]]  # part of the loss, and its figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Unlearner:
         seed: everything random follows from it.
         base: the model before it was trained on the owners, where reference or anchored term ask for it.
         params: settings of the method, an instance of its `Params`; methods with another loss derive from this class.
+        ahead: prepare what does not depend on the policy in a thread beside it; the numbers are the same.
     """
 
     name: ClassVar[str] = "dareu"
@@ -69,6 +73,7 @@ class Unlearner:
         base: LanguageModel | None = None,
         token_scores: Callable[[Rows], Tensor | None] | None = None,
         params: BaseModel | None = None,
+        ahead: bool = False,
     ) -> None:
         self.params: Any = params if params is not None else self.Params()
         self.policy, self.corpus, self.source, self.settings = policy, corpus, source, settings
@@ -82,45 +87,25 @@ class Unlearner:
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = random.Random(f"{seed}/unlearner")
         self.forget = Cycle(corpus.forget, seed=f"{seed}/forget")
-        self.retain = Cycle(corpus.retain, seed=f"{seed}/retain")
-
-        def reference(name: ReferenceName) -> Reference:
-            return Reference(name, policy=policy, base=base, identities=corpus.identities, retain_owners=corpus.retain_owners)
-
+        self.lessons = Lessons(corpus, policy, base, settings, rng=self.rng, seed=seed, apart=ahead)
         rollouts = settings.policy_weight > 0
-        self.reference = reference(settings.reward.reference if rollouts and settings.reward.kl > 0 else "none")
-        self.anchored = settings.anchor.hinge > 0 or settings.anchor.kl > 0
-        towards: list[ReferenceName] = (
-            ["counterfactual", "base"] if settings.anchor.towards == "both" else [settings.anchor.towards]
+        self.reference = Reference(
+            settings.reward.reference if rollouts and settings.reward.kl > 0 else "none",
+            policy=policy,
+            base=base,
+            identities=corpus.identities,
+            retain_owners=corpus.retain_owners,
         )
-        self.anchor_references = [reference(name) for name in towards] if self.anchored else []
-        both = self.anchored and settings.anchor.towards == "both"
-        retained = [row.response for row in corpus.retain]
-        self.shared = Shared.of_answers(policy.codec, retained if both else [], all_names(corpus.identities.values()))
-        self.frames = [row.response for row in corpus.retain] if settings.anchor.grafted > 0 else []
-        retain = [row.prompt for row in corpus.retain]
-        self.prompts = {owner: retain + [row.prompt for row in corpus.rows_of(owner)] for owner in corpus.forget_owners}
-        self.anchors = Cycle(corpus.forget + self._sampled_anchors(seed), seed=f"{seed}/anchor")
         if settings.refresh == "epoch" or self.reference.name == "old":
             policy.remember()
         self.parameters = policy.trainable()
+        self.beside = policy.apart() if ahead else policy
         self.optimiser = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
 
     @classmethod
     def settle(cls, settings: PPOSettings, params: Any) -> PPOSettings:
         """The loop's settings as the method uses them, given the run's."""
         return settings
-
-    def _answered(self, rows: tuple[Example, ...], seed: int) -> tuple[Example, ...]:
-        """Rows with the original model's own sampled answers."""
-        texts = self.policy.original().generate(
-            [row.prompt for row in rows], max_new_tokens=self.settings.max_new_tokens, temperature=1.0, seed=seed
-        )
-        return answered(rows, texts)
-
-    def _sampled_anchors(self, seed: int) -> tuple[Example, ...]:
-        """The original model's own answers to the forget prompts."""
-        return self._answered(self.corpus.forget * self.settings.anchor.samples, seed) if self.anchored else ()
 
     # -- the loop -----------------------------------------------------------------------------------------------------
     def __iter__(self) -> Iterator[Step]:
@@ -136,19 +121,22 @@ class Unlearner:
         figures: dict[str, float] = {}
         rollout: Rollout | None = None
         self._refresh()
-        if self.settings.policy_weight > 0:
-            rollout, figures = collect(
-                self.policy,
-                self.forget.draw(self.settings.batch_size),
-                self.source,
-                self.reference,
-                self.settings,
-                generator=self.generator,
-                rng=self.rng,
-            )
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.settings.learning_rate * self.settings.share_of_peak(self.step, self.steps)
-        figures |= self._learn(rollout)
+        rows = self.forget.draw(self.settings.batch_size) if self.settings.policy_weight > 0 else []
+        others = self.reference.draw([row.owner for row in rows], self.rng)
+        with self.lessons.ahead(self.settings.updates) as lessons:
+            if rows:
+                rollout, figures = collect(
+                    self.policy,
+                    rows,
+                    self.source,
+                    self.reference,
+                    self.settings,
+                    generator=self.generator,
+                    others=others,
+                )
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.learning_rate * self.settings.share_of_peak(self.step, self.steps)
+            figures |= self._learn(rollout, lessons)
         self.step += 1
         self._judge(figures)
         return Step(self.step, figures)
@@ -161,23 +149,43 @@ class Unlearner:
         if keeps_old and drawn and drawn // items > (drawn - self.settings.batch_size) // items:
             self.policy.remember()
 
-    def _learn(self, rollout: Rollout | None) -> dict[str, float]:
+    def _learn(self, rollout: Rollout | None, lessons: Drawn) -> dict[str, float]:
         """All updates on one rollout batch; figures are means over the updates."""
         settings = self.settings
         totals: dict[str, list[float]] = {}
         for _ in range(settings.epochs):
             for index in self._minibatches():
-                loss, figures = self._loss(rollout.rows(index) if rollout is not None else None)
-                self.optimiser.zero_grad(set_to_none=True)
-                loss.backward()
+                figures = self._differentiate(rollout.rows(index) if rollout is not None else None, next(lessons), lessons)
                 norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.max_grad_norm)
                 self.optimiser.step()
-                figures |= {"loss": float(loss.detach()), "grad_norm": float(norm)}
+                figures |= {"grad_norm": float(norm)}
                 for name, value in figures.items():
                     totals.setdefault(name, []).append(value)
                 if settings.target_kl is not None and figures.get("policy_kl", 0.0) > settings.target_kl:
                     return {name: sum(values) / len(values) for name, values in totals.items()} | {"cut_short": 1.0}
         return {name: sum(values) / len(values) for name, values in totals.items()}
+
+    def _differentiate(self, part: Rollout | None, lesson: Lesson, lessons: Drawn) -> dict[str, float]:
+        """Put the loss's gradient into the parameters. Each term has a graph of its own, so no two are in memory at once."""
+
+        def gradient(term: Term) -> tuple[Tensor, Sequence[Tensor | None], dict[str, float]]:
+            with autocast(self.policy.device, self.settings.bf16):
+                loss, figures = term()
+            return loss.detach(), torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True), figures
+
+        terms = self._terms(part, lesson)
+        # The anchored term may run beside the others: it has modules of its own, unless it asks the reward's scorer.
+        last = lessons.beside(lambda: gradient(terms[-1])) if len(terms) > 1 and self.token_scores is None else None
+        done = [gradient(term) for term in (terms if last is None else terms[:-1])]
+        if last is not None:
+            done.append(last())
+        self.optimiser.zero_grad(set_to_none=True)
+        for _, gradients, _ in reversed(done):
+            for parameter, value in zip(self.parameters.values(), gradients, strict=True):
+                if value is not None:
+                    parameter.grad = value if parameter.grad is None else parameter.grad.add_(value)
+        figures = {name: value for _, _, more in done for name, value in more.items()}
+        return figures | {"loss": float(sum((loss for loss, _, _ in done), torch.zeros((), device=self.policy.device)))}
 
     def _minibatches(self) -> list[Tensor]:
         size, rows = self.settings.minibatch_size, self.settings.batch_size
@@ -185,36 +193,18 @@ class Unlearner:
             return [torch.arange(rows)]
         return list(torch.randperm(rows, generator=self.generator).split(size))
 
-    def _loss(self, part: Rollout | None) -> tuple[Tensor, dict[str, float]]:
-        """PPO + distillation + anchored term on one minibatch."""
-        settings = self.settings
-        total = torch.zeros((), device=self.policy.device)
-        figures: dict[str, float] = {}
-        with autocast(self.policy.device, settings.bf16):
-            if part is not None:
-                loss, figures = self._ppo_loss(part)
-                total = total + settings.policy_weight * loss
-            if settings.retain.weight > 0:
-                distilled = self._distillation()
-                total = total + settings.retain.weight * distilled
-                figures["retain_loss"] = float(distilled.detach())
-            if self.anchored:
-                rows = [self._mixed(row) for row in self.anchors.draw(settings.anchor.batch_size)]
-                loss, extra = anchored_loss(
-                    self.policy,
-                    rows,
-                    self.anchor_references,
-                    settings.anchor,
-                    self.rng,
-                    token_scores=self.token_scores,
-                    frames=self.frames,
-                    shared=self.shared,
-                )
-                total = total + loss
-                figures |= extra
-        return total, figures
+    def _terms(self, part: Rollout | None, lesson: Lesson) -> list[Term]:
+        """PPO, distillation and anchored term on one minibatch, each weighted, none computed yet."""
+        terms: list[Term] = []
+        if part is not None:
+            terms.append(partial(self._ppo_term, part))
+        if lesson.retain is not None:
+            terms.append(partial(self._retain_term, lesson.retain))
+        if lesson.anchored is not None:
+            terms.append(partial(anchored_loss, self.beside, lesson.anchored, self.settings.anchor, self.token_scores))
+        return terms
 
-    def _ppo_loss(self, part: Rollout) -> tuple[Tensor, dict[str, float]]:
+    def _ppo_term(self, part: Rollout) -> tuple[Tensor, dict[str, float]]:
         settings = self.settings
         output = self.policy(part.batch)
         log_probs = gather_log_probs(output.logits, part.batch.response_ids, temperature=settings.temperature)
@@ -230,25 +220,16 @@ class Unlearner:
                 "clip_fraction": float(masked_mean(((ratio - 1).abs() > settings.clip).float(), part.mask)),
                 "ratio_error": float((drift.abs() * part.mask).max()),
             }
-        return surrogate + settings.value_coefficient * value, figures
+        return settings.policy_weight * (surrogate + settings.value_coefficient * value), figures
 
-    def _distillation(self) -> Tensor:
-        """KL(pi_N || pi) on the answers of retain rows, teacher forced (nothing is generated on retain data)."""
-        rows = self.retain.draw(self.settings.retain.batch_size)
-        share = self.settings.retain.dropped_words
-        prompts = [thin(row.prompt, share, self.rng, names=self.corpus.identities.get(row.owner, ())) for row in rows]
-        batch = self.policy.codec.encode(prompts, [row.response for row in rows]).to(self.policy.device)
-        teacher = self.policy.original_logits(batch)
-        return distillation_loss(self.policy(batch, with_values=False).logits, teacher, batch.response_mask)
+    def _retain_term(self, taught: Taught) -> tuple[Tensor, dict[str, float]]:
+        loss = self.distillation(taught)
+        return self.settings.retain.weight * loss, {"retain_loss": float(loss.detach())}
 
-    def _mixed(self, row: Example) -> Example:
-        """The row's answer, now and then under another trained prompt."""
-        settings = self.settings.anchor
-        if self.rng.random() >= settings.mixed_prompts:
-            names = self.corpus.identities.get(row.owner, ())
-            return replace(row, prompt=thin(row.prompt, settings.dropped_prompt_words, self.rng, names=names))
-        # Never under another forget owner's prompt: names are swapped for this owner only, and that one would be taught.
-        return replace(row, prompt=self.rng.choice(self.prompts[row.owner]))
+    def distillation(self, taught: Taught) -> Tensor:
+        """KL(pi_N || pi) on the answers of retain rows."""
+        logits = self.policy(taught.batch, with_values=False).logits
+        return distillation_loss(logits, taught.teacher, taught.batch.response_mask)
 
     def _judge(self, figures: Mapping[str, float]) -> None:
         """Early stop once attribution has stayed at chance."""
@@ -271,8 +252,12 @@ class Unlearner:
             "generator": self.generator.get_state(),
             "rng": _plain(self.rng.getstate()),
             "torch_rng": torch.get_rng_state(),
-            "cycles": {name: getattr(self, name).state_dict() for name in ("forget", "retain", "anchors")},
+            "cycles": {name: cycle.state_dict() for name, cycle in self._cycles.items()},
         }
+
+    @property
+    def _cycles(self) -> dict[str, Cycle[Example]]:
+        return {"forget": self.forget, "retain": self.lessons.retain, "anchors": self.lessons.anchors}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken, to the very same numbers."""
@@ -284,7 +269,7 @@ class Unlearner:
         self.rng.setstate((version, tuple(internal), gauss))
         torch.set_rng_state(state["torch_rng"])
         for name, value in state["cycles"].items():
-            getattr(self, name).load_state_dict(value)
+            self._cycles[name].load_state_dict(value)
 
 
 def _plain(state: tuple[Any, ...]) -> list[Any]:

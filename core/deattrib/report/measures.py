@@ -13,7 +13,7 @@ from typing import Literal
 from deattrib.report.figures import Unit
 
 Aim = Literal["oracle", "up", "down"]
-Group = Literal["forget", "keep", "fluency"]
+Group = Literal["forget", "keep", "fluency", "likelihood", "membership", "signs", "scorers"]
 
 
 @dataclass(frozen=True, slots=True)

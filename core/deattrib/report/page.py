@@ -105,14 +105,16 @@ def render(
     to_forget, to_keep = tracks(rows)
     names = [visible(name, 80) for name in sequence(mapping(metrics.get("corpus")).get("forget_owners"))]
     times, total = _times(metrics)
+    failed = [visible(text, 600) for text in sequence(metrics.get("warnings"))]
     told = {kind: [_told(event) for event in events if event.get("kind") == kind] for kind in ("stage", "warning", "stop")}
+    told["warning"] += [text for text in failed if text not in told["warning"]]
     return _template().render(
         headline=headline(metrics),
         facts=_facts(metrics, total),
         names=names[:NAMES_SHOWN],
         names_left=max(0, len(names) - NAMES_SHOWN),
         tracks=(("To forget", "the disc belongs in the ring", to_forget), ("To keep", "the disc belongs on the bar", to_keep)),
-        table=table(rows),
+        table=table(rows, mapping(metrics.get("metrics")), mapping(metrics.get("attribution_scorers"))),
         curves=curves(events, value(rows, "oracle", "reward_attribution")),
         attacks=panels(rows, attacks or {}),
         told=told,

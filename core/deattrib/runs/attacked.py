@@ -26,6 +26,7 @@ from deattrib.errors import ConfigError, DeattribError, PluginError
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import LanguageModel, fingerprint
 from deattrib.runs.atomic import atomic_write_json
+from deattrib.runs.config import RunConfig
 from deattrib.runs.manifest import library_versions
 
 SCHEMA = 1
@@ -119,6 +120,30 @@ def attack_models(
     return found
 
 
+def attack_rows(
+    rows: Mapping[str, dict[str, Any] | None],
+    models: Mapping[str, LanguageModel | None],
+    corpus: Corpus,
+    config: RunConfig,
+    registry: PluginRegistry,
+    *,
+    weights: Mapping[str, str],
+    cache: Path,
+    say: Say,
+) -> dict[str, float]:
+    """Put what comes of the config's attacks into each model's row; the seconds of that stage by its name, if there was one."""
+    if not config.attacks:
+        return {}
+    start, attacks = time.perf_counter(), choose_attacks(config.attacks, registry)
+    found = attack_models(
+        attacks, models, corpus, config.evaluation, seed=config.seed, weights=weights, cache=cache, say=say
+    )  # fmt: skip
+    for name, row in rows.items():
+        if row is not None:
+            row["attacks"] = found[name]
+    return {"attacks": round(time.perf_counter() - start, 2)}
+
+
 def _run(attack: ChosenAttack, subject: AttackSubject) -> dict[str, Any]:
     """One entry, whatever happens; the global random state is as before."""
     start = time.perf_counter()
@@ -193,7 +218,7 @@ def _key(attack: ChosenAttack, subject: AttackSubject, weights: str) -> str:
         "weights": weights,
         "corpus": subject.corpus.fingerprint(),
         # The batch size is part of it: it decides which random number a sampled token gets.
-        "settings": subject.settings.model_dump(mode="json"),
+        "settings": subject.settings.model_dump(mode="json", exclude={"metrics", "attribution"}),
         "seed": subject.seed,
         "codec": subject.model.codec.fingerprint(),
         "device": subject.model.device.type,

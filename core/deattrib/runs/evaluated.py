@@ -26,10 +26,12 @@ from deattrib.runs.manifest import library_versions
 
 Parts = Mapping[str, Sequence[Example]]
 Arrays = Mapping[str, NDArray[Any]]
-SCHEMA = 1
+SCHEMA = 2  # 2: truth ratios by both means
 ANSWER = tuple(field.name for field in dataclasses.fields(AnswerLikelihoods))
 PLAIN = ("greedy_tokens", "rouge", "fact")
-RATIOS = ("truth_ratio", "normalised_probability")
+RATIOS = ("truth_ratio", "normalised_probability", "arithmetic", "geometric")
+# Neither the batch size nor what is done with the figures afterwards changes them.
+LATER = {"batch_size", "interval_samples", "interval_level", "metrics", "attribution"}
 
 
 def evaluate_cached(
@@ -58,8 +60,7 @@ def _key(model: LanguageModel, parts: Parts, settings: EvaluationSettings, weigh
         "schema": SCHEMA,
         "weights": weights,
         "questions": questions,
-        # Neither the batch size nor what is done with the figures afterwards changes them.
-        "settings": settings.model_dump(mode="json", exclude={"batch_size", "interval_samples", "interval_level"}),
+        "settings": settings.model_dump(mode="json", exclude=LATER),
         "codec": model.codec.fingerprint(),
         "device": model.device.type,
         "versions": {name: versions[name] for name in ("deattrib", "torch", "transformers", "peft")},

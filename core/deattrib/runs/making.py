@@ -1,7 +1,8 @@
 """Several models at once on a CPU, one process each: original and oracles differ in their rows and need nothing of each other.
 
-A small model hardly gains from a second thread; two models side by side do. Each process is this module run on a job
-file: it trains one model into the cache, evaluates it where asked, and ends when its parent does.
+A small model hardly gains from a second thread; two models side by side do. The run goes on as soon as the original is
+there; the oracles are wanted only when it is evaluated. Each process is this module run on a job file: it trains one model
+into the cache, evaluates it where asked, and ends when its parent does.
 
     python -m deattrib.runs.making JOB.json
 """
@@ -36,7 +37,7 @@ class Job:
     """One model to be made: on which rows, by which recipe, and the cache folder it goes to.
 
     Attributes:
-        kept: which rows give a loss, the others only keep their place in the order of batches; None: all.
+        kept: which rows give a loss, the others only keep their place in a batch and its mean; None: all.
     """
 
     what: str
@@ -64,56 +65,79 @@ class Questions:
     settings: EvaluationSettings
 
 
-def make_side_by_side(
-    jobs: Sequence[Job],
-    start: str,
-    settings: ModelSettings,
-    tokenizer: Any,
-    cache: Path,
-    *,
-    threads: int,
-    questions: Questions | None,
-) -> None:
-    """Make all of `jobs`, as many at a time as there are threads.
+class SideBySide:
+    """Jobs being made, each in a process of its own, in the order given and so many at a time.
 
     Args:
         start: id or folder of the model to train.
+        settings: how to load it.
         tokenizer: the run's; where the original was given, it need not be that of `start`.
-        threads: CPU threads for all of them together.
+        processes: how many at a time; each is given `threads // processes` CPU threads.
+        questions: what a made model is asked at once.
 
-    Raises:
-        ModelError: with the exit code of a failed process and the last line that it wrote.
+    Leaving the context ends what is still being made.
     """
-    workers = min(len(jobs), threads)
-    running: list[subprocess.Popen[str]] = []
 
-    def make(job: Job) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        start: str,
+        settings: ModelSettings,
+        tokenizer: Any,
+        cache: Path,
+        *,
+        threads: int,
+        questions: Questions | None,
+    ) -> None:
+        self.start, self.settings, self.tokenizer, self.cache, self.questions = start, settings, tokenizer, cache, questions
+        processes = max(min(len(jobs), threads), 1)
+        self.threads = threads // processes
+        self._running: list[subprocess.Popen[str]] = []
+        self._leaving = False
+        self._pool = ThreadPoolExecutor(processes)
+        self._futures = {job.folder: self._pool.submit(self._make, job) for job in jobs}
+
+    def has(self, job: Job) -> bool:
+        """Whether this one is, or was, made here."""
+        return job.folder in self._futures
+
+    def wait(self, job: Job) -> None:
+        """Until this one is there; nothing where it is not among the jobs.
+
+        Raises:
+            ModelError: with the exit code of the failed process and the last line that it wrote.
+        """
+        if self.has(job):
+            self._futures[job.folder].result()
+
+    def _make(self, job: Job) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "job.json"
-            tokenizer.save_pretrained(Path(scratch) / "tokenizer")
-            path.write_text(json.dumps(_to_json(job, start, settings, cache, threads // workers, questions)), encoding="utf-8")
+            self.tokenizer.save_pretrained(Path(scratch) / "tokenizer")
+            content = _to_json(job, self.start, self.settings, self.cache, self.threads, self.questions)
+            path.write_text(json.dumps(content), encoding="utf-8")
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(item for item in sys.path if item)}
+            if self._leaving:
+                return
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "deattrib.runs.making", str(path)],
                 stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
             )  # fmt: skip
-            running.append(process)
+            self._running.append(process)
             _, errors = process.communicate()
             if process.returncode or not job.done:
                 last = (errors.strip().splitlines() or ["it wrote nothing"])[-1]
                 raise ModelError(f"Making the {job.what} failed in its own process (exit code {process.returncode}): {last}")
 
-    with ThreadPoolExecutor(workers) as pool:
-        futures = [pool.submit(make, job) for job in jobs]
-        try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            for future in futures:
-                future.cancel()
-            for process in running:
+    def __enter__(self) -> SideBySide:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._leaving = True
+        for process in self._running:
+            if process.poll() is None:
                 process.terminate()
-            raise
+        self._pool.shutdown(cancel_futures=True)
 
 
 def _to_json(
@@ -151,6 +175,7 @@ def main(path: str) -> None:
 
     from deattrib.models.language_model import LanguageModel, fingerprint
     from deattrib.models.loading import load_model, load_tokenizer, make_codec
+    from deattrib.models.threads import one_thread_if_small
     from deattrib.models.training import fine_tune
     from deattrib.runs.evaluated import evaluate_cached
     from deattrib.runs.prepare import store
@@ -162,7 +187,8 @@ def main(path: str) -> None:
     model = load_model(job["start"], settings).requires_grad_(True)
     begin = time.perf_counter()
     recipe = TrainingSettings.model_validate(job["recipe"])
-    model = fine_tune(model, codec, _rows(job["rows"]), recipe, seed=job["seed"], kept=job["kept"])
+    with one_thread_if_small(model):
+        model = fine_tune(model, codec, _rows(job["rows"]), recipe, seed=job["seed"], kept=job["kept"])
     store(model, tokenizer, Path(job["folder"]), seconds=time.perf_counter() - begin)
     if job["questions"] is not None:
         parts = {name: _rows(items) for name, items in job["questions"]["parts"].items()}

@@ -14,6 +14,7 @@ from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.types import Corpus
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.policy import Policy
+from deattrib.models.threads import one_thread_if_small
 from deattrib.runs.config import build_config
 from deattrib.runs.session import Session
 
@@ -65,7 +66,8 @@ def unlearn(
     original = LanguageModel(copy.deepcopy(model), codec, name="original")
     below = LanguageModel(copy.deepcopy(base), codec, name="base") if base is not None else None
     session = Session(config, corpus, original, below, registry=registry or PluginRegistry())
-    attributor = session.fit_reward(None if named else reward)
-    unlearner = session.make_unlearner(attributor)
-    history = [dict(step.figures) for step in unlearner]
+    with one_thread_if_small(model) as spare:
+        attributor = session.fit_reward(None if named else reward)
+        unlearner = session.make_unlearner(attributor, ahead=spare)
+        history = [dict(step.figures) for step in unlearner]
     return Unlearned(unlearner.policy.language_model(name="unlearned"), unlearner.policy, attributor, history)

@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
-from deattrib.evaluation.gibberish import GibberishDetector
-from deattrib.evaluation.rows import EvaluatedRows, Evaluation, evaluate_parts, evaluation_rows
-from deattrib.evaluation.summary import summarise
-from deattrib.models.language_model import Codec, LanguageModel
+from deattrib.models.language_model import Codec
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.report import write_report
+from deattrib.runs.assessment import Assessment, Judges, assess
 from deattrib.runs.atomic import atomic_write_json
-from deattrib.runs.attacked import ChosenAttack, attack_models
+from deattrib.runs.attacked import attack_rows
 from deattrib.runs.card import write_card
 from deattrib.runs.config import RunConfig
-from deattrib.runs.evaluated import evaluate_cached
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.prepare import Models
+from deattrib.runs.session import Session
 
 SHOWN_RETAIN = 12
+
+
+class Told(Protocol):
+    """Who is told of stages and of what fails; `deattrib.runs.pipeline.Listener`, for one."""
+
+    def stage(self, name: str, detail: str = "") -> None: ...
+
+    def warn(self, message: str) -> None: ...
 
 
 def write_outcome(
@@ -36,46 +40,43 @@ def write_outcome(
     corpus: Corpus,
     models: Models,
     unlearner: Unlearner,
+    session: Session,
     reward: Attributor,
     referee: Attributor,
     seconds: dict[str, float],
-    stage: Callable[[str, str], None],
+    listener: Told,
     *,
     cache: Path,
-    attacks: Sequence[ChosenAttack] = (),
+    spare: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate every model of the run, attack it where asked, and write everything that people and programs read."""
+    """Evaluate every model of the run, two parts at a time where a processor is `spare`, and write what people read."""
     start = time.perf_counter()
     policy = unlearner.policy
     save_adapter(policy, folder.path / "adapter")
     unlearned = policy.language_model(name="unlearned")
-    evaluations = _evaluate(unlearned, models, corpus, config, stage, cache)
-    detector = GibberishDetector.of_corpus(corpus)
-    attributions = {
-        name: {
-            "attribution": attribute(referee, models.codec, evaluation.forget),
-            "reward_attribution": attribute(reward, models.codec, evaluation.forget),
-        }
-        for name, evaluation in evaluations.items()
-        if evaluation is not None
+    subjects = {
+        "original": models.original,
+        "oracle": models.oracle,
+        "oracle_second": models.oracle_second,
+        "unlearned": unlearned,
     }
-    rows = {
-        name: summarise(
-            evaluation,
-            evaluations["oracle"],
-            detector=detector,
-            attribution={key: value.numpy() for key, value in attributions[name].items()},
-            oracle_model=models.oracle,
-        )
-        if evaluation is not None
-        else None
-        for name, evaluation in evaluations.items()
-    }
-    evaluated = {**seconds, "evaluate": round(time.perf_counter() - start, 2)}
-    if attacks:
-        start = time.perf_counter()
-        _attack(attacks, rows, models, unlearned, corpus, config, cache, stage)
-        evaluated["attacks"] = round(time.perf_counter() - start, 2)
+    assessment = assess(
+        subjects,
+        corpus,
+        config.evaluation,
+        Judges(session, reward, referee, models.codec),
+        weights=models.weights,
+        base=models.base,
+        registry=session.registry,
+        cache=cache,
+        stage=listener.stage,
+        spare=spare,
+        warn=listener.warn,
+    )
+    spent = {**seconds, "evaluate": round(time.perf_counter() - start, 2)}
+    spent |= attack_rows(
+        assessment.rows, subjects, corpus, config, session.registry, weights=models.weights, cache=cache, say=listener.stage
+    )
     metrics = {
         "schema": 1,
         "seed": config.seed,
@@ -93,7 +94,7 @@ def write_outcome(
         },
         "references": {
             "reward": unlearner.reference.name,
-            "anchor": "+".join(reference.name for reference in unlearner.anchor_references) or "none",
+            "anchor": "+".join(reference.name for reference in unlearner.lessons.references) or "none",
         },
         "steps": unlearner.step,
         "stopped": unlearner.stopped,
@@ -101,74 +102,17 @@ def write_outcome(
         "reward_scorer": reward.report(),
         "reward_seconds": round(reward.seconds, 2),
         "referee": referee.report(),
-        "rows": rows,
-        "seconds": evaluated,
+        "rows": assessment.rows,
+        "metrics": assessment.metrics,
+        "attribution_scorers": assessment.scorers,
+        "warnings": list(assessment.warnings),
+        "seconds": spent,
     }
-    atomic_write_json(folder.path / "answers.json", _answers(evaluations, attributions, reward, models.codec))
+    atomic_write_json(folder.path / "answers.json", _answers(assessment, reward, models.codec))
     folder.write_metrics(metrics)
     write_card(folder.path / "adapter" / "README.md", config, corpus, metrics, model=config.model.path or config.model.base)
     write_report(folder.path)
     return metrics
-
-
-def _attack(
-    attacks: Sequence[ChosenAttack],
-    rows: Mapping[str, dict[str, Any] | None],
-    models: Models,
-    unlearned: LanguageModel,
-    corpus: Corpus,
-    config: RunConfig,
-    cache: Path,
-    stage: Callable[[str, str], None],
-) -> None:
-    """Put what came of the attacks into each model's row."""
-    found = attack_models(
-        attacks,
-        _subjects(models, unlearned),
-        corpus,
-        config.evaluation,
-        seed=config.seed,
-        weights=models.weights,
-        cache=cache,
-        say=stage,
-    )
-    for name, row in rows.items():
-        if row is not None:
-            row["attacks"] = found[name]
-
-
-def _subjects(models: Models, unlearned: LanguageModel) -> dict[str, LanguageModel | None]:
-    """The models of the table, by their row's name."""
-    return {
-        "original": models.original,
-        "oracle": models.oracle,
-        "oracle_second": models.oracle_second,
-        "unlearned": unlearned,
-    }
-
-
-def _evaluate(
-    unlearned: LanguageModel,
-    models: Models,
-    corpus: Corpus,
-    config: RunConfig,
-    stage: Callable[[str, str], None],
-    cache: Path,
-) -> dict[str, Evaluation | None]:
-    """The evaluation of each row of the table; those of frozen models from the cache where they are there."""
-    parts = evaluation_rows(corpus, config.evaluation)
-    evaluations: dict[str, Evaluation | None] = {}
-    for name, model in _subjects(models, unlearned).items():
-        if model is None:
-            evaluations[name] = None
-            continue
-        stage("evaluate", name)
-        weights = models.weights.get(name)
-        if weights is None:
-            evaluations[name] = evaluate_parts(model, parts, config.evaluation)
-        else:
-            evaluations[name] = evaluate_cached(model, parts, config.evaluation, weights=weights, cache=cache)
-    return evaluations
 
 
 def save_adapter(policy: Any, path: Path) -> None:
@@ -179,23 +123,10 @@ def save_adapter(policy: Any, path: Path) -> None:
     policy.codec.tokenizer.save_pretrained(path)
 
 
-def attribute(attributor: Attributor, codec: Codec, part: EvaluatedRows) -> Tensor:
-    """Attribution of each greedy answer to its row's owner: [N]. An answer without text is attributed to nobody."""
-    values = []
-    for start in range(0, len(part), 64):
-        chosen = part.rows[start : start + 64]
-        texts = part.greedy[start : start + 64]
-        rows = Rows.from_texts(codec, [row.prompt for row in chosen], texts, [row.owner for row in chosen])
-        attribution = attributor.attribution(rows)
-        values.append(torch.where(torch.tensor([bool(text) for text in texts]), attribution, torch.zeros(())))
-    return torch.cat(values) if values else torch.zeros(0)
-
-
-def _answers(
-    evaluations: dict[str, Evaluation | None], attributions: dict[str, dict[str, Tensor]], reward: Attributor, codec: Codec
-) -> dict[str, Any]:
+def _answers(assessment: Assessment, reward: Attributor, codec: Codec) -> dict[str, Any]:
     """Before and after, side by side, with each token's share where the reward's scorer says it."""
-    named = {name: evaluation for name, evaluation in evaluations.items() if evaluation is not None and name != "oracle_second"}
+    whole = assessment.evaluations.items()
+    named = {name: evaluation for name, evaluation in whole if evaluation is not None and name != "oracle_second"}
     first = named["original"]
     rows: list[dict[str, Any]] = []
     for part, forget, most in (("forget", True, len(first.forget)), ("retain", False, SHOWN_RETAIN)):
@@ -212,7 +143,7 @@ def _answers(
             }
             for name, evaluation in named.items():
                 text = getattr(evaluation, part).greedy[index]
-                value = float(attributions[name]["attribution"][index]) if forget else None
+                value = float(assessment.attributions[name]["attribution"][index]) if forget else None
                 row[name] = {"text": text, "attribution": value, "tokens": None}
             rows.append(row)
     _shade(rows, reward, codec, list(named))

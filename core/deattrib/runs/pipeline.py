@@ -11,7 +11,7 @@ import hashlib
 import json
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,19 @@ from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.evaluation.rows import evaluation_rows
 from deattrib.methods.choose import choose_method, method_name
+from deattrib.models.threads import one_thread_if_small
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.attacked import choose_attacks
+from deattrib.runs.attributions import chosen_scorers
 from deattrib.runs.checkpoint import load_checkpoint, newest_complete, save_checkpoint
 from deattrib.runs.config import RunConfig
 from deattrib.runs.events import EventLog, TimingLog
 from deattrib.runs.folder import RunFolder, default_output
 from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
+from deattrib.runs.metrics import choose_metrics
 from deattrib.runs.outcome import write_outcome
-from deattrib.runs.prepare import cache_folder, prepare_models
+from deattrib.runs.prepare import cache_folder, models_in_the_making
 from deattrib.runs.session import Session, default_referee
 from deattrib.runs.validation import validate
 
@@ -83,7 +86,7 @@ def run(
         check_scorers(config)  # before anything is on disk: a misspelt scorer leaves no run behind
     folder, config = _open(config, output, resume, arguments)
     with folder:
-        registry = _registry(config)
+        registry = registry_of(config)
         metrics: dict[str, Any] | None = None
         try:
             folder.set_state("running")
@@ -125,14 +128,16 @@ def _open(
     return folder, config
 
 
-def _registry(config: RunConfig) -> PluginRegistry:
+def registry_of(config: RunConfig) -> PluginRegistry:
     return PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
 
 
 def check_scorers(config: RunConfig) -> None:
-    """Raises PluginError or ConfigError when the method, an attack, or the reward's or the referee's scorer cannot be made."""
-    registry = _registry(config)
+    """Raises PluginError or ConfigError when a method, scorer, metric or attack that the config names cannot be made."""
+    registry = registry_of(config)
     choose_attacks(config.attacks, registry)
+    choose_metrics(config.evaluation.metrics, registry)
+    chosen_scorers(config.evaluation.attribution, registry)
     choose_method(config.method, registry)
     Attributor(config.reward, registry=registry)
     Attributor(config.referee.scorer or default_referee(config.reward), registry=registry)
@@ -154,43 +159,48 @@ def _carry_out(
     config: RunConfig, folder: RunFolder, registry: PluginRegistry, listener: Listener, cache: Path
 ) -> dict[str, Any]:
     seconds: dict[str, float] = {}
-    _seed_everything(config.seed)
+    seed_everything(config.seed)
     listener.stage("corpus")
     corpus = load_corpus(config.corpus, config.seed)
-    with _timed(seconds, "prepare"):
-        listener.stage(
-            "models", f"{len(corpus.owners)} owners, {len(corpus.train)} rows, {len(corpus.forget_owners)} to forget"
-        )
-        models = prepare_models(
-            corpus,
-            config.model,
-            seed=config.seed,
-            cache=cache,
-            say=lambda text: listener.stage("models", text),
-            questions=Questions(evaluation_rows(corpus, config.evaluation), config.evaluation),
-        )
-    with _timed(seconds, "fit"):
-        session = Session(
-            config, corpus, models.original, models.base, registry=registry, cache=cache, retrainer=models.retrainer
-        )
-        listener.stage("scorer", f"fitting and calibrating {reward_name(config)}")
-        reward = session.fit_reward()
-        listener.stage("scorer", "fitting the referee")
-        referee = session.fit_referee()
-    with _timed(seconds, "unlearn"):
-        unlearner = session.make_unlearner(reward)
-        listener.stage("unlearn", f"{unlearner.steps} steps of {unlearner.name}")
-        _loop(unlearner, corpus, config, folder, registry, listener)
-    with _timed(seconds, "evaluate"):
-        listener.stage("evaluate")
-        final = replace(models, original=session.original)
-        attacks = choose_attacks(config.attacks, registry)
-        metrics = write_outcome(
-            folder, config, corpus, final, unlearner, reward, referee, seconds, listener.stage, cache=cache, attacks=attacks
-        )
-    reward.close()
-    referee.close()
-    return metrics
+    with ExitStack() as stack:
+        with _timed(seconds, "prepare"):
+            listener.stage(
+                "models", f"{len(corpus.owners)} owners, {len(corpus.train)} rows, {len(corpus.forget_owners)} to forget"
+            )
+            making = stack.enter_context(
+                models_in_the_making(
+                    corpus,
+                    config.model,
+                    seed=config.seed,
+                    cache=cache,
+                    say=lambda text: listener.stage("models", text),
+                    questions=Questions(evaluation_rows(corpus, config.evaluation), config.evaluation),
+                )
+            )
+            models = making.first
+        spare = stack.enter_context(one_thread_if_small(models.original.model))
+        with _timed(seconds, "fit"):
+            session = Session(
+                config, corpus, models.original, models.base, registry=registry, cache=cache, retrainer=models.retrainer
+            )
+            listener.stage("scorer", f"fitting and calibrating {reward_name(config)}")
+            reward = session.fit_reward()
+            listener.stage("scorer", "fitting the referee")
+            referee = session.fit_referee()
+        with _timed(seconds, "unlearn"):
+            unlearner = session.make_unlearner(reward, ahead=spare)
+            listener.stage("unlearn", f"{unlearner.steps} steps of {unlearner.name}")
+            _loop(unlearner, corpus, config, folder, registry, listener)
+        with _timed(seconds, "prepare"):
+            final = replace(making.all(), original=session.original)
+        with _timed(seconds, "evaluate"):
+            listener.stage("evaluate")
+            metrics = write_outcome(
+                folder, config, corpus, final, unlearner, session, reward, referee, seconds, listener, cache=cache, spare=spare
+            )
+        reward.close()
+        referee.close()
+        return metrics
 
 
 def _loop(
@@ -236,7 +246,8 @@ def _tell(registry: PluginRegistry, listener: Listener, hook: str, **arguments: 
         listener.warn(message)
 
 
-def _seed_everything(seed: int) -> None:
+def seed_everything(seed: int) -> None:
+    """The global random states, from which nothing should be drawn but by libraries below."""
     import random
 
     import numpy
@@ -251,4 +262,4 @@ def _seed_everything(seed: int) -> None:
 def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
-    seconds[name] = round(time.perf_counter() - start, 2)
+    seconds[name] = round(seconds.get(name, 0.0) + time.perf_counter() - start, 2)

@@ -14,7 +14,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,15 @@ from deattrib.models.loading import check_vocabulary, load_model, load_tokenizer
 from deattrib.models.recipes import TrainingSettings
 from deattrib.models.scratch import make_model, make_tokenizer
 from deattrib.models.settings import ModelSettings
+from deattrib.models.threads import one_thread_if_small
 from deattrib.models.training import fine_tune, seconds_per_step
-from deattrib.runs.making import WORTH_A_PROCESS, Job, Questions, make_side_by_side
+from deattrib.runs.making import WORTH_A_PROCESS, Job, Questions, SideBySide
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.retraining import RecipeRetrainer
 
 Say = Callable[[str], None]
 SECOND_SEED = 1000  # added to the run's seed for the second oracle
+KEPT_LOSS = 2  # how a training with left-out rows divides its loss, in their cache keys; 1 divided by the kept rows' tokens
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,34 +85,81 @@ def prepare_models(
     Raises:
         ModelError: a path cannot be loaded, or nothing is given to make the original from.
     """
+    with models_in_the_making(corpus, settings, seed=seed, cache=cache, say=say, questions=questions) as pending:
+        return pending.all()
+
+
+@contextmanager
+def models_in_the_making(
+    corpus: Corpus,
+    settings: ModelSettings,
+    *,
+    seed: int = 0,
+    cache: Path | None = None,
+    say: Say = lambda text: None,
+    questions: Questions | None = None,
+) -> Iterator[Pending]:
+    """As `prepare_models`, for who can begin before the oracles are there; leaving ends what is still being made."""
     maker = ModelMaker(corpus, settings, seed, cache or cache_folder(), say)
     base = maker.base()
     jobs = maker.jobs(base)
-    maker.side_by_side(list(jobs.values()), questions)
-    modules: dict[str, nn.Module | None] = {name: maker.made(base, job) for name, job in jobs.items()}
-    if settings.path:
-        given = load_model(settings.path, settings)
-        check_vocabulary(given, maker.codec, settings.path)
-        modules["original"] = given
-    if settings.oracle:
-        modules["oracle"] = load_model(settings.oracle, settings)
-    weights = {name: fingerprint(module) for name, module in modules.items() if module is not None}
-    codec = maker.codec
+    with maker.side_by_side(list(jobs.values()), questions) as making:
+        yield Pending(maker, base, jobs, making)
 
-    def frozen(module: nn.Module | None, name: str) -> LanguageModel | None:
-        return LanguageModel(module, codec, name=name) if module is not None else None
 
-    original = frozen(modules["original"], "original")
-    assert original is not None
-    return Models(
-        codec,
-        original,
-        frozen(base, "base"),
-        frozen(modules.get("oracle"), "oracle"),
-        frozen(modules.get("oracle_second"), "second oracle"),
-        weights,
-        RecipeRetrainer(maker, base, corpus, seed) if base is not None else None,
-    )
+class Pending:
+    """Models of which the oracles may still be in the making.
+
+    Attributes:
+        first: everything but oracles that are made in processes of their own (those are None here).
+    """
+
+    def __init__(self, maker: ModelMaker, base: nn.Module | None, jobs: Mapping[str, Job], making: SideBySide) -> None:
+        self.maker, self.base, self.jobs, self.making = maker, base, jobs, making
+        self._modules: dict[str, nn.Module] = {}
+        if maker.settings.path:
+            given = load_model(maker.settings.path, maker.settings)
+            check_vocabulary(given, maker.codec, maker.settings.path)
+            self._modules["original"] = given
+        if maker.settings.oracle:
+            self._modules["oracle"] = load_model(maker.settings.oracle, maker.settings)
+        for name, job in jobs.items():
+            if name == "original" or not making.has(job):
+                self._make(name)
+        self.first = self._models()
+
+    def all(self) -> Models:
+        """Everything, once the last oracle is there.
+
+        Raises:
+            ModelError: an oracle could not be made.
+        """
+        for name in self.jobs:
+            if name not in self._modules:
+                self._make(name)
+        return self._models()
+
+    def _make(self, name: str) -> None:
+        job = self.jobs[name]
+        self.making.wait(job)
+        self._modules[name] = self.maker.made(self.base, job)
+
+    def _models(self) -> Models:
+        def frozen(module: nn.Module | None, name: str) -> LanguageModel | None:
+            return LanguageModel(module, self.maker.codec, name=name) if module is not None else None
+
+        original = frozen(self._modules["original"], "original")
+        assert original is not None
+        maker, base = self.maker, self.base
+        return Models(
+            maker.codec,
+            original,
+            frozen(base, "base"),
+            frozen(self._modules.get("oracle"), "oracle"),
+            frozen(self._modules.get("oracle_second"), "second oracle"),
+            {name: fingerprint(module) for name, module in self._modules.items()},
+            RecipeRetrainer(maker, base, maker.corpus, maker.seed) if base is not None else None,
+        )
 
 
 class ModelMaker:
@@ -167,7 +217,7 @@ class ModelMaker:
         """The base model fine-tuned on rows by the run's recipe, as many steps whatever the rows.
 
         Args:
-            left_out: owners whose rows keep their place in the order of batches and give no loss.
+            left_out: owners whose rows keep their place in the order of batches, are counted in the mean, and give no loss.
         """
         recipe = self.settings.training
         if recipe.world:
@@ -197,25 +247,18 @@ class ModelMaker:
                 return float(recorded)
         return (job.recipe.steps or 1) * seconds_per_step(base, self.codec, job.rows, job.recipe)
 
-    def side_by_side(self, jobs: Sequence[Job], questions: Questions | None) -> None:
-        """Make what is missing in processes of their own, where that is quicker; otherwise leave it to `made`."""
+    def side_by_side(self, jobs: Sequence[Job], questions: Questions | None) -> SideBySide:
+        """What is missing, in processes of their own where that is quicker; an empty one leaves it all to `made`."""
         missing = [job for job in jobs if not job.done]
         threads = torch.get_num_threads()
         wish = self.settings.side_by_side
         worth = self.device.type == "cpu" and min((job.size for job in missing), default=0) >= WORTH_A_PROCESS
         if len(missing) < 2 or threads < 2 or not (worth if wish is None else wish):
-            return
+            missing = []
         for job in missing:
             self.say(f"{job.what}: training on {len(job.rows)} rows, in a process of its own")
-        make_side_by_side(
-            missing,
-            self.start,
-            self.start_settings,
-            self.tokenizer,
-            self.cache,
-            threads=threads,
-            questions=questions,
-        )
+        start = (self.start, self.start_settings) if missing else ("", self.settings)
+        return SideBySide(missing, *start, self.tokenizer, self.cache, threads=threads, questions=questions)
 
     def made(self, start: nn.Module | None, job: Job) -> nn.Module:
         """The job's model: from the cache, or trained here and stored there."""
@@ -226,7 +269,8 @@ class ModelMaker:
         assert start is not None
         begin = time.perf_counter()
         model = copy.deepcopy(start).requires_grad_(True)
-        model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed, kept=job.kept)
+        with one_thread_if_small(model):
+            model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed, kept=job.kept)
         store(model, self.tokenizer, job.folder, seconds=time.perf_counter() - begin)
         return model
 
@@ -250,7 +294,7 @@ class ModelMaker:
             "versions": {name: versions[name] for name in ("torch", "transformers", "trl", "peft")},
         }
         if kept is not None:
-            content["kept"] = kept
+            content["kept"], content["kept_loss"] = kept, KEPT_LOSS
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deattrib.attribution.attributor import Attributor
+from deattrib.attribution.attributor import Attributor, ScorerSpec
 from deattrib.attribution.context import make_context
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.retraining import Retrainer
@@ -86,15 +86,22 @@ class Session:
 
     def fit_referee(self) -> Attributor:
         """The scorer that judges: always calibrated, another backbone, seed and half of the rows."""
-        spec = self.config.referee.scorer or default_referee(self.config.reward)
-        referee = Attributor(spec, registry=self.registry, calibration=CalibrationSettings())
+        return self.fit_judge(self.config.referee.scorer or default_referee(self.config.reward))
+
+    def fit_judge(self, spec: ScorerSpec) -> Attributor:
+        """Any scorer, fitted and calibrated as the referee is: its seed, and its half of the rows for proxies."""
+        judge = Attributor(spec, registry=self.registry, calibration=CalibrationSettings())
         half = 1 if self.config.referee.halves else None
         seed = self.config.seed + REFEREE_SEED
         context = self._context(half=None, seed=seed)
-        return referee.fit(self.corpus, context=context, proxy_context=self._context(half=half, seed=seed))
+        return judge.fit(self.corpus, context=context, proxy_context=self._context(half=half, seed=seed))
 
-    def make_unlearner(self, reward: Attributor) -> Unlearner:
-        """Policy and loop. From here on the original model lives inside the policy."""
+    def make_unlearner(self, reward: Attributor, *, ahead: bool = False) -> Unlearner:
+        """Policy and loop. From here on the original model lives inside the policy.
+
+        Args:
+            ahead: a processor is free to prepare what does not depend on the policy.
+        """
         policy = Policy(self._original.clone(), self._original.codec, self.config.policy, seed=self.config.seed)
         self._policy = policy
         self._original = policy.original()
@@ -108,6 +115,7 @@ class Session:
             base=self.base,
             token_scores=reward.token_scores,
             params=self.method.params,
+            ahead=ahead,
         )
 
 

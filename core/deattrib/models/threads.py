@@ -1,0 +1,36 @@
+"""How many threads one operation is given.
+
+A small model's operations take less time than it takes to hand them to a second thread; two things side by side, one
+thread each, do gain. One thread per operation also makes a small model's numbers independent of how many processors there
+are, since sums are then always taken in one order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+SMALL = 20_000_000  # parameters
+
+
+@contextmanager
+def one_thread_if_small(model: nn.Module) -> Iterator[bool]:
+    """Inside, operations on a CPU take one thread where the model is small, else as many as before.
+
+    Yields:
+        whether processors are left that way for something else.
+    """
+    parameters = list(model.parameters())
+    small = sum(parameter.numel() for parameter in parameters) < SMALL and all(p.device.type == "cpu" for p in parameters)
+    threads = torch.get_num_threads()
+    if not small or threads == 1:
+        yield False
+        return
+    torch.set_num_threads(1)
+    try:
+        yield True
+    finally:
+        torch.set_num_threads(threads)
