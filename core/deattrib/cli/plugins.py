@@ -41,7 +41,9 @@ def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _details(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = [("", entry["summary"]), ("overrides ", ", ".join(entry["overrides"])), ("needs ", ", ".join(entry["needs"]))]
+    free = "owner_free: the same score whoever is asked about" if entry["owner_free"] else ""
+    found = [("", entry["summary"]), ("", free), ("overrides ", ", ".join(entry["overrides"]))]
+    found.append(("needs ", ", ".join(entry["needs"])))
     if entry["state"] != "ready":
         found.append((f"{entry['state']}: ", entry["reason"]))
     return [(label, clean(text)) for label, text in found if text]

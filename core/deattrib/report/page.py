@@ -13,7 +13,7 @@ from deattrib.report.answers import groups
 from deattrib.report.attacks import panels
 from deattrib.report.curves import curves
 from deattrib.report.figures import NOTHING, figure, mapping, seconds, sequence
-from deattrib.report.headline import headline
+from deattrib.report.headline import headline, is_ceiling
 from deattrib.report.table import table
 from deattrib.report.text import visible
 from deattrib.report.tracks import glyph, tracks
@@ -81,7 +81,7 @@ def _facts(metrics: Mapping[str, object], total: str) -> list[tuple[str, str]]:
         ("Corpus", corpus.get("name")),
         ("To forget", size),
         ("Method", metrics.get("method")),
-        ("Reward", metrics.get("reward")),
+        ("Reward", f"{metrics.get('reward')} (a ceiling)" if is_ceiling(metrics) else metrics.get("reward")),
         ("Preset", metrics.get("preset")),
         ("Seed", metrics.get("seed")),
         ("Time", total),
@@ -123,7 +123,7 @@ def render(
         times=times,
         total=total,
         referee=flat(mapping(metrics.get("referee"))) if mapping(metrics.get("referee")) else [],
-        reward_scorer=flat(mapping(metrics.get("reward_scorer"))) if mapping(metrics.get("reward_scorer")) else [],
+        reward_scorer=flat(metrics.get("reward_scorer")) if metrics.get("reward_scorer") else [],
         config=flat(config)[:SETTINGS_SHOWN] if config else [],
         manifest=flat(manifest)[:SETTINGS_SHOWN] if manifest else [],
     )

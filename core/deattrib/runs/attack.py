@@ -19,6 +19,7 @@ from deattrib.corpus.settings import load_corpus
 from deattrib.errors import ModelError, RunError
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.loading import load_model
+from deattrib.models.threads import one_thread_if_small
 from deattrib.report import write_report
 from deattrib.runs.atomic import atomic_write_json
 from deattrib.runs.attacked import SCHEMA, Say, attack_models, choose_attacks
@@ -62,21 +63,22 @@ def attack(
         attacks = choose_attacks(registry.names("attack") if specs is None else specs, registry)
         corpus = load_corpus(config.corpus, config.seed)
         models = prepare_models(corpus, config.model, seed=config.seed, cache=cache, say=lambda text: say("models", text))
-        found = attack_models(
-            attacks,
-            {
-                "original": models.original,
-                "oracle": models.oracle,
-                "oracle_second": models.oracle_second,
-                "unlearned": unlearned_model(path, config, models),
-            },
-            corpus,
-            config.evaluation,
-            seed=config.seed,
-            weights=models.weights,
-            cache=cache,
-            say=say,
-        )
+        with one_thread_if_small(models.original.model):  # as a run does: sums in one order give the same figures
+            found = attack_models(
+                attacks,
+                {
+                    "original": models.original,
+                    "oracle": models.oracle,
+                    "oracle_second": models.oracle_second,
+                    "unlearned": unlearned_model(path, config, models),
+                },
+                corpus,
+                config.evaluation,
+                seed=config.seed,
+                weights=models.weights,
+                cache=cache,
+                say=say,
+            )
         content = {
             "schema": SCHEMA,
             "seed": config.seed,

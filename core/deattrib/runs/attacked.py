@@ -26,7 +26,6 @@ from deattrib.errors import ConfigError, DeattribError, PluginError
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import LanguageModel, fingerprint
 from deattrib.runs.atomic import atomic_write_json
-from deattrib.runs.config import RunConfig
 from deattrib.runs.manifest import library_versions
 
 SCHEMA = 1
@@ -118,30 +117,6 @@ def attack_models(
                     atomic_write_json(path, kept)
             found[name][attack.name] = kept
     return found
-
-
-def attack_rows(
-    rows: Mapping[str, dict[str, Any] | None],
-    models: Mapping[str, LanguageModel | None],
-    corpus: Corpus,
-    config: RunConfig,
-    registry: PluginRegistry,
-    *,
-    weights: Mapping[str, str],
-    cache: Path,
-    say: Say,
-) -> dict[str, float]:
-    """Put what comes of the config's attacks into each model's row; the seconds of that stage by its name, if there was one."""
-    if not config.attacks:
-        return {}
-    start, attacks = time.perf_counter(), choose_attacks(config.attacks, registry)
-    found = attack_models(
-        attacks, models, corpus, config.evaluation, seed=config.seed, weights=weights, cache=cache, say=say
-    )  # fmt: skip
-    for name, row in rows.items():
-        if row is not None:
-            row["attacks"] = found[name]
-    return {"attacks": round(time.perf_counter() - start, 2)}
 
 
 def _run(attack: ChosenAttack, subject: AttackSubject) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics.json, answers.json, the adapter with its card, the page."""
+"""What a run leaves behind: metrics.json, rows.safetensors, answers.json, the adapter with its card, the page."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import torch
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
+from deattrib.evaluation import row_file
 from deattrib.models.language_model import Codec
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.report import write_report
 from deattrib.runs.assessment import Assessment, Judges, assess
-from deattrib.runs.atomic import atomic_write_json
-from deattrib.runs.attacked import attack_rows
+from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json
+from deattrib.runs.attacked import attack_models, choose_attacks
 from deattrib.runs.card import write_card
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.prepare import Models
+from deattrib.runs.row_values import row_figures
 from deattrib.runs.session import Session
 
 SHOWN_RETAIN = 12
@@ -49,7 +51,7 @@ def write_outcome(
     cache: Path,
     spare: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate every model of the run, two parts at a time where a processor is `spare`, and write what people read."""
+    """Evaluate every model (two parts at a time where a processor is `spare`), attack it where asked, write it all."""
     start = time.perf_counter()
     policy = unlearner.policy
     save_adapter(policy, folder.path / "adapter")
@@ -74,9 +76,22 @@ def write_outcome(
         warn=listener.warn,
     )
     spent = {**seconds, "evaluate": round(time.perf_counter() - start, 2)}
-    spent |= attack_rows(
-        assessment.rows, subjects, corpus, config, session.registry, weights=models.weights, cache=cache, say=listener.stage
-    )
+    if attacks := choose_attacks(config.attacks, session.registry):
+        start = time.perf_counter()
+        found = attack_models(
+            attacks,
+            subjects,
+            corpus,
+            config.evaluation,
+            seed=config.seed,
+            weights=models.weights,
+            cache=cache,
+            say=listener.stage,
+        )
+        for name, row in assessment.rows.items():
+            if row is not None:
+                row["attacks"] = found[name]
+        spent["attacks"] = round(time.perf_counter() - start, 2)
     metrics = {
         "schema": 1,
         "seed": config.seed,
@@ -100,6 +115,7 @@ def write_outcome(
         "stopped": unlearner.stopped,
         "threads": torch.get_num_threads(),
         "reward_scorer": reward.report(),
+        "ceiling": reward.ceiling,
         "reward_seconds": round(reward.seconds, 2),
         "referee": referee.report(),
         "rows": assessment.rows,
@@ -108,6 +124,8 @@ def write_outcome(
         "warnings": list(assessment.warnings),
         "seconds": spent,
     }
+    by_row = row_figures(assessment.evaluations, assessment.attributions, models.oracle)
+    atomic_write_bytes(folder.path / row_file.NAME, row_file.to_bytes(by_row))
     atomic_write_json(folder.path / "answers.json", _answers(assessment, reward, models.codec))
     folder.write_metrics(metrics)
     write_card(folder.path / "adapter" / "README.md", config, corpus, metrics, model=config.model.path or config.model.base)

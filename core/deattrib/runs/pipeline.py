@@ -7,8 +7,6 @@ ends with the very numbers of an undisturbed one.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -121,9 +119,8 @@ def _open(
     if config is None:
         raise RunError("run() needs a config, or a folder to resume.")
     path = output or default_output(Path("runs"), name=config.name, reward=_folder_word(config), seed=config.seed)
-    digest = hashlib.sha256(json.dumps(config.plain(), sort_keys=True).encode()).hexdigest()
     folder = RunFolder.create(
-        path, config.plain(), seeds={"run": config.seed}, fingerprints={"config": digest}, arguments=arguments
+        path, config.plain(), seeds={"run": config.seed}, fingerprints={"config": config.digest}, arguments=arguments
     )
     return folder, config
 
@@ -135,9 +132,9 @@ def registry_of(config: RunConfig) -> PluginRegistry:
 def check_scorers(config: RunConfig) -> None:
     """Raises PluginError or ConfigError when a method, scorer, metric or attack that the config names cannot be made."""
     registry = registry_of(config)
-    choose_attacks(config.attacks, registry)
     choose_metrics(config.evaluation.metrics, registry)
     chosen_scorers(config.evaluation.attribution, registry)
+    choose_attacks(config.attacks, registry)
     choose_method(config.method, registry)
     Attributor(config.reward, registry=registry)
     Attributor(config.referee.scorer or default_referee(config.reward), registry=registry)
