@@ -193,7 +193,7 @@ def _key(attack: ChosenAttack, subject: AttackSubject, weights: str) -> str:
         "weights": weights,
         "corpus": subject.corpus.fingerprint(),
         # The batch size is part of it: it decides which random number a sampled token gets.
-        "settings": subject.settings.model_dump(mode="json"),
+        "settings": subject.settings.model_dump(mode="json", exclude={"metrics", "attribution"}),
         "seed": subject.seed,
         "codec": subject.model.codec.fingerprint(),
         "device": subject.model.device.type,
