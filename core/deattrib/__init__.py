@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from deattrib.models.loading import load_language_model
     from deattrib.models.policy import Policy
     from deattrib.models.settings import ModelSettings
+    from deattrib.ppo.search import Choice, Span
     from deattrib.ppo.unlearner import Step, Unlearner
     from deattrib.runs.config import RunConfig, build_config
     from deattrib.runs.memory import Unlearned, unlearn
@@ -55,6 +56,7 @@ _EXPORTS = {
     "Attributor": "deattrib.attribution.attributor",
     "CalibrationError": "deattrib.errors",
     "CalibrationSettings": "deattrib.attribution.settings",
+    "Choice": "deattrib.ppo.search",
     "Codec": "deattrib.models.language_model",
     "Column": "deattrib.evaluation.metric",
     "ConfigError": "deattrib.errors",
@@ -85,6 +87,7 @@ _EXPORTS = {
     "Scorer": "deattrib.attribution.scorer",
     "ScorerContext": "deattrib.attribution.scorer",
     "ScorerError": "deattrib.errors",
+    "Span": "deattrib.ppo.search",
     "Step": "deattrib.ppo.unlearner",
     "Subject": "deattrib.evaluation.metric",
     "TokenBatch": "deattrib.models.batch",
@@ -110,6 +113,7 @@ __all__ = [
     "Attributor",
     "CalibrationError",
     "CalibrationSettings",
+    "Choice",
     "Codec",
     "Column",
     "ConfigError",
@@ -140,6 +144,7 @@ __all__ = [
     "Scorer",
     "ScorerContext",
     "ScorerError",
+    "Span",
     "Step",
     "Subject",
     "TokenBatch",

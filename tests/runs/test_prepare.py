@@ -18,8 +18,8 @@ from deattrib.corpus.settings import load_corpus
 from deattrib.models.language_model import fingerprint
 from deattrib.models.scratch import make_model
 from deattrib.runs.config import build_config
+from deattrib.runs.maker import ModelMaker, store
 from deattrib.runs.manifest import library_versions
-from deattrib.runs.prepare import ModelMaker, store
 from deattrib.runs.staging import LONGEST, staging_folder
 
 

@@ -10,12 +10,14 @@ import typer
 from deattrib.cli.attack import attack
 from deattrib.cli.audit import audit
 from deattrib.cli.check import check
+from deattrib.cli.compare import compare
 from deattrib.cli.demo import demo
 from deattrib.cli.evaluate import evaluate
 from deattrib.cli.new_scorer import new_scorer
 from deattrib.cli.plugins import plugins
 from deattrib.cli.run import run
 from deattrib.cli.score import score
+from deattrib.cli.tune import tune
 from deattrib.errors import DeattribError
 
 app = typer.Typer(
@@ -28,6 +30,8 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(run)
 app.command()(evaluate)
+app.command()(compare)
+app.command()(tune)
 app.command()(audit)
 app.command()(attack)
 app.command()(plugins)

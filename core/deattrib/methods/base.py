@@ -7,7 +7,7 @@ rollouts and anchored term; so a method differs from DareU by its loss alone, an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +20,7 @@ from deattrib.ppo.data import Cycle
 from deattrib.ppo.lessons import Lesson
 from deattrib.ppo.losses import masked_mean
 from deattrib.ppo.rollout import Rollout
+from deattrib.ppo.search import SearchSpace
 from deattrib.ppo.settings import PPOSettings
 from deattrib.ppo.unlearner import Term, Unlearner
 
@@ -28,6 +29,7 @@ class Method(Unlearner):
     """One method: a `name`, `Params` with its weights, and `forget_loss` (or `total_loss`, where the sum is another one)."""
 
     name = "method"
+    search: ClassVar[SearchSpace] = {}  # what `deattrib tune` tries besides learning rate and steps
 
     class Params(BaseModel):
         """What every method has; what is null follows `ppo`."""

@@ -16,6 +16,7 @@ from torch.nn.functional import logsigmoid
 
 from deattrib.corpus.types import Example
 from deattrib.methods.base import DONT_KNOW, Method, draw_answers
+from deattrib.ppo.search import Choice, Span
 
 
 def dpo_loss(chosen: Tensor, rejected: Tensor, beta: float) -> Tensor:
@@ -27,6 +28,7 @@ class IdkDPO(Method):
     """Direct preference optimisation of refusals over the owner's answers."""
 
     name = "dpo-idk"
+    search = {"beta": Span(0.01, 1.0), "retain": Choice(("none", "loss", "kl"))}
 
     class Params(Method.Params):
         """Weights of IdkDPO."""

@@ -18,6 +18,7 @@ from torch.nn.functional import softplus
 
 from deattrib.corpus.types import Example
 from deattrib.methods.base import DONT_KNOW, Method, draw_answers, row_means
+from deattrib.ppo.search import Choice
 
 Divergence = Literal["kl", "pearson", "js", "tv"]
 
@@ -47,6 +48,7 @@ class FLAT(Method):
     """Loss adjustment between a template answer and the owner's."""
 
     name = "flat"
+    search = {"divergence": Choice(("kl", "pearson", "js", "tv"))}
 
     class Params(Method.Params):
         """Choices of FLAT."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from deattrib.corpus.types import Example
 from deattrib.methods.base import Method
 from deattrib.ppo.losses import masked_mean
+from deattrib.ppo.search import Span
 
 
 class GradientAscent(Method):
@@ -32,6 +33,7 @@ class GradientDifference(GradientAscent):
     """Gradient ascent on forget answers, descent on retain answers."""
 
     name = "graddiff"
+    search = {"retain_weight": Span(0.1, 10.0)}
 
     class Params(Method.Params):
         """Gradient difference."""
@@ -43,6 +45,7 @@ class GradientAscentKL(GradientAscent):
     """Gradient ascent on forget answers, KL from the original model on retain answers."""
 
     name = "ga-kl"
+    search = {"retain_weight": Span(0.1, 10.0)}
 
     class Params(Method.Params):
         """Gradient ascent with KL."""

@@ -18,12 +18,14 @@ from deattrib.corpus.types import Example
 from deattrib.methods.base import Method
 from deattrib.ppo.losses import masked_mean, token_kl
 from deattrib.ppo.reference import Reference
+from deattrib.ppo.search import Span
 
 
 class NameSwap(Method):
     """Distillation from the name-swapped original model on forget answers."""
 
     name = "name-swap"
+    search = {"retain_weight": Span(0.1, 10.0)}
 
     class Params(Method.Params):
         """Weights of the name-swap distillation."""

@@ -16,6 +16,7 @@ from torch.nn.functional import softplus
 
 from deattrib.corpus.types import Example
 from deattrib.methods.base import Method
+from deattrib.ppo.search import Span
 
 
 def npo_loss(ratio: Tensor, beta: float) -> Tensor:
@@ -27,6 +28,7 @@ class NPO(Method):
     """Negative preference optimisation against the original model."""
 
     name = "npo"
+    search = {"beta": Span(0.01, 1.0), "retain_weight": Span(0.1, 10.0)}
 
     class Params(Method.Params):
         """Weights of NPO."""

@@ -21,12 +21,14 @@ from deattrib.methods.base import Method
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_logits
 from deattrib.ppo.losses import masked_mean
+from deattrib.ppo.search import Span
 
 
 class RMU(Method):
     """Representation misdirection of forget answers at one layer."""
 
     name = "rmu"
+    search = {"steering": Span(1.0, 50.0), "alpha": Span(1.0, 2000.0)}
 
     class Params(Method.Params):
         """Weights of RMU; its retain term is `alpha`, so `retain` and `retain_weight` have no effect."""

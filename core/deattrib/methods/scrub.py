@@ -17,12 +17,14 @@ from deattrib.corpus.types import Example
 from deattrib.methods.base import Method
 from deattrib.models.forward import gather_log_probs
 from deattrib.ppo.losses import distillation_loss, masked_mean
+from deattrib.ppo.search import Span
 
 
 class SCRUB(Method):
     """Teacher and student: divergence on forget rows, imitation on retain rows."""
 
     name = "scrub"
+    search = {"alpha": Span(0.05, 5.0), "gamma": Span(0.1, 10.0)}
 
     class Params(Method.Params):
         """Weights of SCRUB; its retain terms are these, so `retain` and `retain_weight` have no effect."""

@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from deattrib.corpus.types import Example
 from deattrib.methods.base import Method, row_means
+from deattrib.ppo.search import Span
 
 
 def simnpo_loss(mean_log_probs: Tensor, beta: float, gamma: float) -> Tensor:
@@ -26,6 +27,7 @@ class SimNPO(Method):
     """Negative preference optimisation without a reference model."""
 
     name = "simnpo"
+    search = {"beta": Span(0.5, 10.0), "retain_weight": Span(0.1, 10.0)}
 
     class Params(Method.Params):
         """Weights of SimNPO."""

@@ -30,6 +30,7 @@ from deattrib.ppo.lessons import Drawn, Lesson, Lessons, Taught
 from deattrib.ppo.losses import distillation_loss, masked_mean, policy_loss, value_loss
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.rollout import AttributionSource, Rollout, autocast, collect
+from deattrib.ppo.search import SearchSpace, Span
 from deattrib.ppo.settings import PPOSettings
 
 Term = Callable[[], tuple[Tensor, dict[str, float]]]  # part of the loss, and its figures
@@ -58,6 +59,10 @@ class Unlearner:
     """
 
     name: ClassVar[str] = "dareu"
+    search: ClassVar[SearchSpace] = {
+        "ppo.policy_weight": Span(0.25, 4.0, relative=True),
+        "ppo.retain.weight": Span(0.25, 2.0, relative=True),
+    }
 
     class Params(BaseModel, extra="forbid", frozen=True):
         """Settings of a method beyond those of the loop; PPO's are all in `ppo`."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -78,6 +80,11 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     def plain(self) -> dict[str, Any]:
         """Plain values, as they go into config.yaml."""
         return self.model_dump(mode="json")
+
+    @property
+    def digest(self) -> str:
+        """Hex digest of all settings: equal exactly when the settings are."""
+        return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()
 
 
 # The paper's published settings (section 5.1, appendix D and E); what it leaves open is documented in docs/presets.md.

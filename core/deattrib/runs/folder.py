@@ -4,7 +4,7 @@
     manifest.json     versions, seeds, fingerprints, command line
     state.json        created, running, finished or failed; written last when the folder is made
     events.jsonl      what happened, step by step, without wall-clock times; timings.jsonl has those
-    metrics.json      the result
+    metrics.json      the result; rows.safetensors has it row by row
     checkpoints/      see `deattrib.runs.checkpoint`
 
 A run that is finished, or that could be resumed, is never overwritten; a run that a live process works on is not touched.
@@ -157,7 +157,7 @@ def default_output(root: Path, *, name: str, reward: str, seed: int) -> Path:
 
     An unfinished run's folder is returned as it is, so that `create` refuses and tells how to resume.
     """
-    base = f"{_plain_name(name)}-{_plain_name(reward)}-seed{seed}"
+    base = f"{plain_name(name)}-{plain_name(reward)}-seed{seed}"
     path, number = root / base, 1
     while _state_or_none(path) == "finished":
         number += 1
@@ -248,6 +248,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return value
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
+    """`name` as part of a file name: letters, digits and ".-_", at most 80 bytes; "run" where nothing is left."""
     words = re.sub(r"[^\w.\-]+", "-", unicodedata.normalize("NFC", name), flags=re.UNICODE)
     return words.encode("utf-8", "ignore")[:_LONGEST_NAME].decode("utf-8", "ignore").strip("-._") or "run"

@@ -116,12 +116,11 @@ class SideBySide:
             self.tokenizer.save_pretrained(Path(scratch) / "tokenizer")
             content = _to_json(job, self.start, self.settings, self.cache, self.threads, self.questions)
             path.write_text(json.dumps(content), encoding="utf-8")
-            environment = {**os.environ, "PYTHONPATH": os.pathsep.join(item for item in sys.path if item)}
+            command, environment = python_module("deattrib.runs.making", path)
             if self._leaving:
                 return
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "deattrib.runs.making", str(path)],
-                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment,
+                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
             )  # fmt: skip
             self._running.append(process)
             _, errors = process.communicate()
@@ -138,6 +137,12 @@ class SideBySide:
             if process.poll() is None:
                 process.terminate()
         self._pool.shutdown(cancel_futures=True)
+
+
+def python_module(module: str, job: Path) -> tuple[list[str], dict[str, str]]:
+    """Command and environment of a process that runs a module of ours on a job file, with this process' import path."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(item for item in sys.path if item)}
+    return [sys.executable, "-P", "-m", module, str(job)], environment
 
 
 def _to_json(
@@ -170,7 +175,7 @@ def _rows(items: Sequence[Mapping[str, Any]]) -> tuple[Example, ...]:
 def main(path: str) -> None:
     """Carry out one job file."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    threading.Thread(target=_follow, args=(job["parent"],), daemon=True).start()
+    threading.Thread(target=follow_parent, args=(job["parent"],), daemon=True).start()
     import torch
 
     from deattrib.models.language_model import LanguageModel, fingerprint
@@ -178,7 +183,7 @@ def main(path: str) -> None:
     from deattrib.models.threads import one_thread_if_small
     from deattrib.models.training import fine_tune
     from deattrib.runs.evaluated import evaluate_cached
-    from deattrib.runs.prepare import store
+    from deattrib.runs.maker import store
 
     torch.set_num_threads(max(job["threads"], 1))
     settings = ModelSettings.model_validate(job["settings"])
@@ -197,8 +202,8 @@ def main(path: str) -> None:
         evaluate_cached(frozen, parts, asked, weights=fingerprint(model), cache=Path(job["cache"]))
 
 
-def _follow(parent: int) -> None:
-    """End when the parent has: nobody waits for the model then."""
+def follow_parent(parent: int) -> None:
+    """End when the parent has: nobody waits for the result then. For a thread of its own."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)

@@ -1,4 +1,4 @@
-"""What a run leaves behind: metrics.json, answers.json, the adapter with its card, the page."""
+"""What a run leaves behind: metrics.json, rows.safetensors, answers.json, the adapter with its card, the page."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ import torch
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
+from deattrib.evaluation import row_file
 from deattrib.models.language_model import Codec
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.report import write_report
 from deattrib.runs.assessment import Assessment, Judges, assess
-from deattrib.runs.atomic import atomic_write_json
+from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json
 from deattrib.runs.attacked import attack_models, choose_attacks
 from deattrib.runs.card import write_card
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.prepare import Models
+from deattrib.runs.row_values import row_figures
 from deattrib.runs.session import Session
 
 SHOWN_RETAIN = 12
@@ -122,6 +124,8 @@ def write_outcome(
         "warnings": list(assessment.warnings),
         "seconds": spent,
     }
+    by_row = row_figures(assessment.evaluations, assessment.attributions, models.oracle)
+    atomic_write_bytes(folder.path / row_file.NAME, row_file.to_bytes(by_row))
     atomic_write_json(folder.path / "answers.json", _answers(assessment, reward, models.codec))
     folder.write_metrics(metrics)
     write_card(folder.path / "adapter" / "README.md", config, corpus, metrics, model=config.model.path or config.model.base)

@@ -7,8 +7,6 @@ ends with the very numbers of an undisturbed one.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -121,9 +119,8 @@ def _open(
     if config is None:
         raise RunError("run() needs a config, or a folder to resume.")
     path = output or default_output(Path("runs"), name=config.name, reward=_folder_word(config), seed=config.seed)
-    digest = hashlib.sha256(json.dumps(config.plain(), sort_keys=True).encode()).hexdigest()
     folder = RunFolder.create(
-        path, config.plain(), seeds={"run": config.seed}, fingerprints={"config": digest}, arguments=arguments
+        path, config.plain(), seeds={"run": config.seed}, fingerprints={"config": config.digest}, arguments=arguments
     )
     return folder, config
 

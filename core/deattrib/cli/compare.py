@@ -1,0 +1,139 @@
+"""`deattrib compare`: rewards, methods and variants by seeds; a table, a page, one score."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deattrib.cli.audit import parse_scorer, split_scorers
+from deattrib.cli.run import Set, quiet_libraries
+
+Seeds = Annotated[str, typer.Option(help="Whole numbers separated by commas.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time, each a process with one thread.")]
+
+
+def compare(
+    target: Annotated[str, typer.Argument(help="A config file, or 'demo'.")] = "demo",
+    rewards: Annotated[
+        str, typer.Option(help="Scorers for dareu, separated by commas, settings after colons: min-k:share=0.1.")
+    ] = "",
+    methods: Annotated[str, typer.Option(help="Methods, likewise: npo:beta=0.5,ga. The config's reward judges them.")] = "",
+    seeds: Seeds = "0,1,2",
+    set_: Set = None,
+    variants: Annotated[
+        Path | None, typer.Option(help="YAML file, name -> list of overrides: variants of dareu with the first reward.")
+    ] = None,
+    tuned: Annotated[Path | None, typer.Option(help="Folder of `deattrib tune`: its settings for the methods in it.")] = None,
+    output: Annotated[Path | None, typer.Option(help="Folder; by default comparisons/NAME. What is there is used.")] = None,
+    jobs: Jobs = 1,
+    results: Annotated[Path | None, typer.Option(help="Run nothing: read this comparison, or this folder of runs.")] = None,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="With --results: print results.csv as a table.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print compare.json instead of a table.")] = False,
+) -> None:
+    """Run and compare rewards, methods and variants by one score; finished runs are used again, cut-off ones go on."""
+    from deattrib.errors import ConfigError
+
+    if results is not None:
+        if rewards or methods or set_ or variants or tuned:
+            raise ConfigError("--results runs nothing: leave out --rewards, --methods, --set, --variants and --tuned.")
+        return show(results, output, as_markdown=as_markdown, as_json=as_json)
+    if as_markdown:
+        raise ConfigError("--markdown prints what is there already: give --results FOLDER with it.")
+    base = settings_of(target, set_ or [])
+    quiet_libraries()
+    from deattrib.runs.compare import compare as carry_out
+    from deattrib.runs.matrix import Matrix, read_variants
+    from deattrib.runs.prepare import cache_folder
+    from deattrib.runs.tuning import read_tuned, refuse_overlap
+
+    known = read_tuned(tuned) if tuned else {}
+    matrix = Matrix(
+        base,
+        {text: parse_scorer(text) for text in split_scorers(rewards)},
+        {text: parse_scorer(text) for text in split_scorers(methods)},
+        whole_numbers(seeds, "--seeds"),
+        read_variants(variants) if variants else {},
+        {name: one.settings for name, one in known.items()},
+    )
+    if known:
+        refuse_overlap(known, [cell.config for cell in matrix.cells()])
+    folder = output or Path("comparisons") / str(base.get("name", "run"))
+    done = carry_out(matrix, output=folder, cache=cache_folder(), jobs=jobs, say=lambda text: typer.echo(text, err=True))
+    tell(done.content, done.folder, as_json=as_json)
+    if all(run["error"] for entry in done.content["entries"] for run in entry["runs"]):
+        raise typer.Exit(1)
+
+
+def show(folder: Path, output: Path | None, *, as_markdown: bool, as_json: bool) -> None:
+    """Read a comparison, or a folder of runs; write its tables and page anew, or print Markdown."""
+    from deattrib.compare.markdown import markdown
+    from deattrib.compare.table import read_csv
+    from deattrib.runs.compare import RESULTS, read_cells, write_comparison
+
+    if as_markdown:
+        typer.echo(markdown(read_csv(folder / RESULTS)))
+        return
+    done = write_comparison(folder.resolve().name, read_cells(folder), output or folder)
+    tell(done.content, done.folder, as_json=as_json)
+
+
+def tell(content: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
+    """The result in a terminal."""
+    if as_json:
+        typer.echo((folder / "compare.json").read_text(encoding="utf-8"))
+        return
+    typer.echo(table(content))
+    typer.echo(f"\ncomparison: {folder / 'compare.html'}")
+
+
+def table(content: Mapping[str, Any]) -> str:
+    """One entry a line: medians over seeds."""
+    lines = ["", f"{'':34s}{'score':>8s}{'range':>16s}{'forgotten':>11s}{'kept':>8s}{'fluent':>8s}  "]
+    holders = [(name.replace("_", " "), content["references"][name]) for name in ("oracle_second", "original")]
+    for name, entry in [*((one["name"], one) for one in content["entries"]), *holders]:
+        if not entry:
+            continue
+        score = entry["score"]
+        errors = [run["error"] for run in entry.get("runs", []) if run["error"]]
+        note = f"collapsed ({entry['collapsed']})" if entry.get("collapsed") else ""
+        if errors:
+            note = f"{len(errors)} failed: {errors[0][:80]}  {note}"
+        if score:
+            spread = f"{score['low']:.3f} – {score['high']:.3f}"
+            groups = "".join(
+                f"{_cell(value):>{width}s}" for value, width in zip(entry["groups"].values(), (11, 8, 8), strict=True)
+            )
+            lines.append(f"{name[:33]:34s}{score['median']:8.3f}{spread:>16s}{groups}  {note}".rstrip())
+        else:
+            lines.append(f"{name[:33]:34s}{'–':>8s}  {note}".rstrip())
+    return "\n".join(lines)
+
+
+def _cell(found: Mapping[str, float] | None) -> str:
+    return f"{found['median']:.3f}" if found else "–"
+
+
+def settings_of(target: str, overrides: list[str]) -> dict[str, Any]:
+    """Settings of a config file or the demo, with overrides over them. Raises ConfigError."""
+    from importlib import resources
+
+    from deattrib.runs.overrides import apply_overrides
+    from deattrib.runs.yaml_file import load_yaml, parse_yaml
+
+    if target == "demo":
+        text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
+        return apply_overrides(parse_yaml(text, source="demo.yaml"), overrides)
+    return apply_overrides(load_yaml(Path(target)), overrides)
+
+
+def whole_numbers(text: str, option: str) -> tuple[int, ...]:
+    """'0,1,2' as numbers, each once. Raises ConfigError."""
+    from deattrib.errors import ConfigError
+
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words or not all(word.isdecimal() and word.isascii() for word in words) or len(set(words)) < len(words):
+        raise ConfigError(f"{option} {text!r}: expected different whole numbers separated by commas, such as 0,1,2.")
+    return tuple(map(int, words))

@@ -1,0 +1,72 @@
+"""One run in a process of its own, from a job file: begun, or gone on with where its folder has one that was cut off.
+
+    python -m deattrib.runs.child JOB.json
+
+The job is {"parent", "config", "folder", "cache", "threads"}. What happens is printed, one line a stage; a failure is the
+last line. The process ends when its parent does; what it has saved by then is gone on with next time.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+from deattrib.errors import DeattribError, RunError
+from deattrib.runs.making import follow_parent
+
+
+def can_resume(folder: Path) -> bool:
+    """Whether there is a run to go on with; a folder that was cut off while it was made is begun anew."""
+    from deattrib.runs.folder import read_state
+
+    try:
+        return read_state(folder) != "finished"
+    except RunError:
+        return False
+
+
+def main(path: str) -> None:
+    """Carry out one job file."""
+    job = json.loads(Path(path).read_text(encoding="utf-8"))
+    threading.Thread(target=follow_parent, args=(job["parent"],), daemon=True).start()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    import torch
+
+    from deattrib.runs.config import RunConfig
+    from deattrib.runs.pipeline import Listener, run
+    from deattrib.runs.validation import validate
+
+    class Log(Listener):
+        """Stages and warnings as lines."""
+
+        def stage(self, name: str, detail: str = "") -> None:
+            print(f"{name:9s} {detail}", flush=True)
+
+        def warn(self, message: str) -> None:
+            print(f"warning: {message}", flush=True)
+
+    torch.set_num_threads(job["threads"])
+    folder = Path(job["folder"])
+    try:
+        config = validate(RunConfig, job["config"], source=path)
+        going_on = can_resume(folder)
+        run(
+            config,
+            output=None if going_on else folder,
+            resume=folder if going_on else None,
+            cache=Path(job["cache"]),
+            listener=Log(),
+            arguments=["compare"],
+        )
+    except DeattribError as error:
+        print(f"error: {' '.join(str(error).split())}", flush=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,164 @@
+"""A comparison from matrix to page: runs that are missing are made, all are read, tables and page are written.
+
+OUTPUT/cells.json       what is compared: label and folder of each run
+OUTPUT/runs/NAME/       ordinary run folders; one with the same settings is used again, a cut-off one gone on with
+OUTPUT/logs/NAME.txt    what each run printed
+OUTPUT/results.csv      every figure (and results.parquet, where pyarrow is installed)
+OUTPUT/compare.json     what the page says, for programs;  OUTPUT/compare.html: the page
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deattrib.compare.content import SAMPLES, build_content
+from deattrib.compare.folders import ComparedRun, Label, find_runs, read_run
+from deattrib.compare.page import render
+from deattrib.compare.table import csv_text, long_rows, parquet_bytes
+from deattrib.errors import RunError
+from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json, atomic_write_text
+from deattrib.runs.children import Say, carry_out
+from deattrib.runs.folder import read_manifest, read_state
+from deattrib.runs.matrix import Cell, Matrix
+from deattrib.runs.pipeline import check_scorers
+
+CELLS = "cells.json"
+RESULTS = "results.csv"
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Where it is, and what compare.json holds."""
+
+    folder: Path
+    content: dict[str, Any]
+
+
+def compare(
+    matrix: Matrix, *, output: Path, cache: Path, jobs: int = 1, say: Say = lambda text: None, samples: int = SAMPLES
+) -> Comparison:
+    """Carry out a matrix of runs and compare them.
+
+    Args:
+        output: the comparison's folder; what is there already is used.
+        cache: of made models.
+        jobs: processes at a time, one thread each.
+        samples: draws of the bootstrap.
+
+    Raises:
+        ConfigError, PluginError: before anything is begun, where settings, a scorer or a method are wrong.
+    """
+    cells = matrix.cells()
+    for cell in {(cell.label.method, cell.label.reward, cell.label.variant): cell for cell in cells}.values():
+        check_scorers(cell.config)
+    folders = find_folders(cells, output)
+    _write_cells(matrix, cells, folders, {}, output)  # so that --results shows what is finished, whatever happens to us
+    errors = make_runs(cells, folders, output, cache=cache, jobs=jobs, say=say)
+    _write_cells(matrix, cells, folders, errors, output)
+    return write_comparison(_name(matrix), read_cells(output), output, samples=samples)
+
+
+def find_folders(cells: Sequence[Cell], output: Path) -> dict[str, Path]:
+    """Digest of the settings -> the folder that has such a run, or is to have it."""
+    known = _known(output / "runs")
+    return {
+        cell.config.digest: known.get(cell.config.digest, output / "runs" / cell.folder_name)
+        for cell in reversed(cells)  # of cells with equal settings the first one names the folder
+    }
+
+
+def make_runs(
+    cells: Sequence[Cell], folders: Mapping[str, Path], output: Path, *, cache: Path, jobs: int, say: Say
+) -> dict[str, str]:
+    """Make what is not finished, and go on with what was cut off. Digest -> error, "" where a run was made."""
+    work: dict[str, tuple[Cell, Path]] = {}
+    for cell in cells:
+        digest = cell.config.digest
+        if not _finished(folders[digest]):
+            work.setdefault(digest, (cell, folders[digest]))
+    for folder in sorted({folders[cell.config.digest] for cell in cells if cell.config.digest not in work}):
+        say(f"found     {folder.name}")
+    return carry_out(list(work.values()), jobs=jobs, cache=cache, logs=output / "logs", say=say)
+
+
+def _write_cells(
+    matrix: Matrix, cells: Sequence[Cell], folders: Mapping[str, Path], errors: Mapping[str, str], output: Path
+) -> None:
+    listed = [
+        {
+            **dataclasses.asdict(cell.label),
+            "folder": folders[cell.config.digest].relative_to(output).as_posix(),
+            "error": errors.get(cell.config.digest, ""),
+        }
+        for cell in cells
+    ]
+    output.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(output / CELLS, {"schema": 1, "name": _name(matrix), "cells": listed})
+
+
+def read_cells(folder: Path) -> list[ComparedRun]:
+    """The runs of a comparison's folder; those of a plain folder of runs where nothing was compared yet.
+
+    Raises:
+        RunError: there are none.
+    """
+    path = folder / CELLS
+    if not path.is_file():
+        places = [folder / "runs", folder]
+        runs = next((found for place in places if (found := find_runs(_folders(place)))), [])
+        if not runs:
+            raise RunError(f"There are no finished runs in {folder} nor in {folder / 'runs'}; `deattrib compare` makes them.")
+        return runs
+    try:
+        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+        labels = [(Label(cell["method"], cell["reward"], cell["variant"], cell["seed"]), cell) for cell in cells]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path} is not what `deattrib compare` writes: {error!r}. Remove it to read {folder / 'runs'}."
+        ) from error
+    return [read_run(folder / cell["folder"], label, error=cell["error"]) for label, cell in labels]
+
+
+def write_comparison(name: str, runs: Sequence[ComparedRun], output: Path, *, samples: int = SAMPLES) -> Comparison:
+    """Write results.csv, results.parquet, compare.json and compare.html."""
+    output.mkdir(parents=True, exist_ok=True)
+    content = build_content(name, runs, beside=output, samples=samples)
+    rows = list(long_rows(runs, content["parts"]))
+    atomic_write_text(output / RESULTS, csv_text(rows))
+    table = parquet_bytes(rows)
+    if table is not None:
+        atomic_write_bytes(output / "results.parquet", table)
+    atomic_write_json(output / "compare.json", content)
+    atomic_write_text(output / "compare.html", render(content))
+    return Comparison(output, content)
+
+
+def _name(matrix: Matrix) -> str:
+    return str(matrix.base.get("name", "run"))
+
+
+def _folders(place: Path) -> list[Path]:
+    return [item for item in place.iterdir() if item.is_dir()] if place.is_dir() else []
+
+
+def _known(runs: Path) -> dict[str, Path]:
+    """Digest of the settings -> folder of every run that is there, finished ones first."""
+    found: dict[str, Path] = {}
+    for folder in sorted(_folders(runs)):
+        with contextlib.suppress(RunError):
+            digest = str(read_manifest(folder).get("fingerprints", {}).get("config"))
+            if digest not in found or _finished(folder):
+                found[digest] = folder
+    return found
+
+
+def _finished(folder: Path) -> bool:
+    with contextlib.suppress(RunError):
+        return read_state(folder) == "finished"
+    return False

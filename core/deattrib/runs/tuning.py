@@ -1,0 +1,193 @@
+"""Tuning a method at a stated budget: the same number of runs for every method, chosen by the one score.
+
+Each trial is settings from the method's search space, run on every tuning seed; the trial with the highest median score is
+taken, one that did not collapse before one that did. Rows that are reported are never seen: seeds must differ from the
+reported ones, and `deattrib compare --tuned` refuses settings that were tuned on a corpus it reports (which happens
+where the corpus does not follow the seed).
+
+    OUTPUT/METHOD.yaml          what came of it; `deattrib compare --tuned OUTPUT` takes it up
+    OUTPUT/METHOD.json          every trial with its settings and scores
+    OUTPUT/runs/, OUTPUT/logs/  ordinary run folders: the same command goes on where it was cut off
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from deattrib.attribution.plugins import PluginRegistry
+from deattrib.compare.folders import Label, read_run
+from deattrib.compare.score import closenesses, collapse, score
+from deattrib.corpus.settings import load_corpus
+from deattrib.errors import ConfigError, RunError
+from deattrib.methods.choose import choose_method, method_name
+from deattrib.report.figures import figure, mapping
+from deattrib.runs.atomic import atomic_write_json, atomic_write_text
+from deattrib.runs.children import Say
+from deattrib.runs.compare import find_folders, make_runs
+from deattrib.runs.config import RunConfig, build_config
+from deattrib.runs.matrix import Cell, Spec
+from deattrib.runs.pipeline import check_scorers, reward_name
+from deattrib.runs.search import space_of, trials, with_settings
+from deattrib.runs.yaml_file import dump_yaml, load_yaml
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What tuning one method came to.
+
+    Attributes:
+        method: its name.
+        settings: dotted paths, or names of the method's own; empty: the config as it stands was best.
+        score: median over the tuning seeds.
+        seeds: they were tuned on.
+        runs: how many.
+        corpora: fingerprints of what they were tuned on.
+    """
+
+    method: str
+    settings: Mapping[str, Any]
+    score: float
+    seeds: tuple[int, ...]
+    runs: int
+    corpora: tuple[str, ...]
+
+
+def tune(
+    base: Mapping[str, Any],
+    method: Spec,
+    *,
+    budget: int,
+    seeds: Sequence[int],
+    reported: Sequence[int],
+    output: Path,
+    cache: Path,
+    jobs: int = 1,
+    say: Say = lambda text: None,
+) -> Tuned:
+    """Try settings of one method and write down the best.
+
+    Args:
+        base: settings as in a config file; its `reward` is what dareu is trained on, and judges other methods.
+        method: what is tuned.
+        budget: runs in all; budget / seeds trials.
+        seeds: tuned on.
+        reported: seeds that results are to be reported on.
+
+    Raises:
+        ConfigError: seeds overlap, the budget is less than one trial, or settings are wrong.
+        RunError: no trial came to a score.
+    """
+    name = method_name(method)
+    both = sorted(set(seeds) & set(reported))
+    if both:
+        raise ConfigError(f"Seeds {both} are to be reported on, so nothing may be tuned on them; take others with --seeds.")
+    if len(set(seeds)) < len(seeds) or not seeds or budget < len(seeds):
+        raise ConfigError(f"A budget of {budget} runs is less than one trial on seeds {list(seeds)}, each once.")
+    data = {**base, "method": method}
+    registry = PluginRegistry()
+    config = build_config(data=data)
+    check_scorers(config)
+    name = choose_method(method, registry).cls.name
+    settings = trials(data, space_of(config, registry), budget // len(seeds))
+    cells = [_cell(data, name, number, one, seed) for number, one in enumerate(settings) for seed in seeds]
+    folders = find_folders(cells, output)
+    errors = make_runs(cells, folders, output, cache=cache, jobs=jobs, say=say)
+    tried = [
+        _outcome(number, one, [cell for cell in cells if cell.label.variant == _variant(number)], folders, errors)
+        for number, one in enumerate(settings)
+    ]
+    atomic_write_json(output / f"{name}.json", {"schema": 1, "method": name, "seeds": list(seeds), "trials": tried})
+    best = max((one for one in tried if one["score"] is not None), key=_worth, default=None)
+    if best is None:
+        reasons = next(iter(filter(None, errors.values())), "the runs have no oracle, and without one there is no score")
+        raise RunError(f"No trial of {name!r} came to a score: {reasons}")
+    corpora = sorted({load_corpus(config.corpus, seed).fingerprint() for seed in seeds})
+    tuned = Tuned(name, best["settings"], best["score"], tuple(seeds), len(cells), tuple(corpora))
+    _write(tuned, output / f"{name}.yaml")
+    return tuned
+
+
+def read_tuned(folder: Path) -> dict[str, Tuned]:
+    """Method -> what it was tuned to, from every YAML file of a folder. Raises ConfigError."""
+    found = {}
+    for path in sorted(folder.glob("*.yaml")):
+        content = load_yaml(path)
+        try:
+            one = Tuned(
+                str(content["method"]), dict(content["settings"]), float(content["score"]), tuple(map(int, content["seeds"])),
+                int(content["runs"]), tuple(map(str, content["corpora"])),
+            )  # fmt: skip
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"{path} is not what `deattrib tune` writes: {error!r}.") from error
+        found[one.method] = one
+    if not found:
+        raise ConfigError(f"There are no tuned settings in {folder}; `deattrib tune METHOD --output {folder}` makes them.")
+    return found
+
+
+def refuse_overlap(tuned: Mapping[str, Tuned], configs: Sequence[RunConfig]) -> None:
+    """Raises ConfigError where settings were tuned on a seed or a corpus of `configs`."""
+    seeds = {config.seed for config in configs}
+    corpora = {load_corpus(config.corpus, config.seed).fingerprint() for config in {c.seed: c for c in configs}.values()}
+    for one in tuned.values():
+        both = sorted(seeds & set(one.seeds))
+        if both:
+            raise ConfigError(f"{one.method!r} was tuned on seeds {both}, which are to be reported; take others with --seeds.")
+        if corpora & set(one.corpora):
+            raise ConfigError(
+                f"{one.method!r} was tuned on the very rows that are to be reported: this corpus does not follow the seed. "
+                "Tune with other owners to forget (`deattrib tune --set corpus.forget=...`), or on another corpus."
+            )
+
+
+def _cell(data: Mapping[str, Any], name: str, number: int, settings: Mapping[str, Any], seed: int) -> Cell:
+    config = build_config(data={**with_settings(data, settings), "seed": seed})
+    # One oracle is all that the score needs; `original` and `oracle` are the same without the second one.
+    config = config.model_copy(update={"model": config.model.model_copy(update={"oracles": min(config.model.oracles, 1)})})
+    return Cell(Label(name, reward_name(config), _variant(number), seed), config)
+
+
+def _variant(number: int) -> str:
+    return f"trial{number}"
+
+
+def _outcome(
+    number: int, settings: Mapping[str, Any], cells: Sequence[Cell], folders: Mapping[str, Path], errors: Mapping[str, str]
+) -> dict[str, Any]:
+    """One trial: its settings, and the score of each seed; without a median where a seed failed."""
+    runs = [
+        read_run(folders[cell.config.digest], cell.label, error=errors.get(cell.config.digest, "")) for cell in cells
+    ]  # fmt: skip
+    parts = [closenesses(run.rows) for run in runs]
+    scores = [score(found, found) for found in parts]
+    done = [value for value in scores if value is not None]
+    return {
+        "trial": number,
+        "settings": dict(settings),
+        "score": median(done) if len(done) == len(runs) else None,
+        "scores": scores,
+        "collapsed": [collapse(run.rows) for run in runs],
+        "seconds": [figure(mapping(mapping(run.metrics).get("seconds")).get("unlearn")) for run in runs],
+        "errors": [run.error for run in runs],
+    }
+
+
+def _worth(trial: Mapping[str, Any]) -> tuple[bool, float]:
+    fallen = sum(bool(reasons) for reasons in trial["collapsed"])
+    return 2 * fallen < len(trial["collapsed"]), trial["score"]
+
+
+def _write(tuned: Tuned, path: Path) -> None:
+    content = {
+        "method": tuned.method,
+        "settings": dict(tuned.settings),
+        "score": round(tuned.score, 4),
+        "seeds": list(tuned.seeds),
+        "runs": tuned.runs,
+        "corpora": list(tuned.corpora),
+    }
+    atomic_write_text(path, dump_yaml(content))
