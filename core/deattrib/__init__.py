@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deattrib.attacks.base import Attack, AttackResult, AttackSubject
     from deattrib.attribution.attributor import Attributor
     from deattrib.attribution.guard import GuardedScorer
     from deattrib.attribution.hookspecs import AttributionReward, hookimpl
@@ -48,6 +49,9 @@ if TYPE_CHECKING:
 
 # Public name -> the module that defines it. A name added here goes into the block above and into __all__, too.
 _EXPORTS = {
+    "Attack": "deattrib.attacks.base",
+    "AttackResult": "deattrib.attacks.base",
+    "AttackSubject": "deattrib.attacks.base",
     "AttributionReward": "deattrib.attribution.hookspecs",
     "Attributor": "deattrib.attribution.attributor",
     "CalibrationError": "deattrib.errors",
@@ -102,6 +106,9 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "Attack",
+    "AttackResult",
+    "AttackSubject",
     "AttributionReward",
     "Attributor",
     "CalibrationError",

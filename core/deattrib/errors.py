@@ -31,7 +31,14 @@ class PluginError(DeattribError):
 
 
 class ScorerError(DeattribError):
-    """A scorer returned something unusable or touched what is not its own."""
+    """A scorer returned something unusable or touched what is not its own.
+
+    Attributes:
+        refusal: whether a scorer says knowingly what it cannot do. False where the wall around scorers found a crash or a
+            fault, and stays False through every further wall, around a scorer that wraps the one at fault.
+    """
+
+    refusal = True
 
 
 class MetricError(DeattribError):

@@ -138,18 +138,27 @@ def project(pairs: Sequence[Pair], left: Tensor, right: Tensor) -> Tensor:
 
 
 def _contract(pairs: Sequence[Pair], columns: Tensor) -> Tensor:
-    """[B, D]: <sum_t left right^T, v_d>. Forms the rows' gradients some outputs at a time, so that they stay in the cache."""
+    """[B, D]: <sum_t left right^T, v_d>. Forms the rows' gradients some outputs at a time, so that they stay in the cache.
+
+    An embedding tied to a head is added to the rows that the head forms anyway, instead of looking directions up.
+    """
     wide, _, count = columns.shape
     total = columns.new_zeros(len(pairs[0].right), count)
-    for pair in pairs:
-        if pair.one_hot:
-            looked_up = columns[pair.left].flatten(1, 2)  # [B, T R, D]
-            total += (pair.right.flatten(1)[:, None] @ looked_up).squeeze(1)
-            continue
-        for start in range(0, wide, OUTPUTS_AT_A_TIME):
-            some = slice(start, start + OUTPUTS_AT_A_TIME)
-            rows = (pair.left[:, :, some].mT @ pair.right).flatten(1)
-            total.addmm_(rows, columns[some].flatten(0, 1))
+    dense, looked_up = [pair for pair in pairs if not pair.one_hot], [pair for pair in pairs if pair.one_hot]
+    if not dense:
+        for pair in looked_up:
+            total += (pair.right.flatten(1)[:, None] @ columns[pair.left].flatten(1, 2)).squeeze(1)
+        return total
+    for start in range(0, wide, OUTPUTS_AT_A_TIME):
+        some = slice(start, min(start + OUTPUTS_AT_A_TIME, wide))
+        rows = dense[0].left[:, :, some].mT @ dense[0].right  # [B, outputs, R]
+        for pair in dense[1:]:
+            rows += pair.left[:, :, some].mT @ pair.right
+        for pair in looked_up:
+            row, place = ((pair.left >= some.start) & (pair.left < some.stop)).nonzero(as_tuple=True)
+            index = row * rows.shape[1] + pair.left[row, place] - start
+            rows.flatten(0, 1).index_add_(0, index, pair.right[row, place].to(rows))
+        total.addmm_(rows.flatten(1), columns[some].flatten(0, 1))
     return total
 
 

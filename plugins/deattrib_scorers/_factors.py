@@ -179,7 +179,7 @@ def _captured(sites: Sequence[Site]) -> Iterator[Taken]:
 
 def _collect(factors: Factors, taken: Taken, gradients: Sequence[Tensor | None]) -> Factors:
     rows = factors.rows
-    for (site, inputs, _), gradient in zip(taken, gradients, strict=True):
+    for (site, inputs, outputs), gradient in zip(taken, gradients, strict=True):
         if gradient is None:
             continue
         if (gradient.dim() != 3 and site.kind != "norm") or gradient.shape[0] not in (1, rows):
@@ -189,17 +189,17 @@ def _collect(factors: Factors, taken: Taken, gradients: Sequence[Tensor | None])
             )
         if gradient.shape[0] != rows:  # positions that are the same for all rows are looked up once
             raise ScorerError(f"{site.weight!r} is used once for {rows} rows, so its gradient has no rows. Leave it out.")
-        _add(factors, site, inputs, gradient)
+        _add(factors, site, inputs, outputs, gradient)
     return factors
 
 
-def _add(factors: Factors, site: Site, inputs: Tensor, gradient: Tensor) -> None:
+def _add(factors: Factors, site: Site, inputs: Tensor, outputs: Tensor, gradient: Tensor) -> None:
     if site.bias is not None:
         factors.vectors[site.bias] = factors.vectors.get(site.bias, 0) + gradient.flatten(1, -2).sum(1)
     if site.weight is None:
         return
     if site.kind == "norm":
-        value = (gradient * unscaled(site.module, inputs)).flatten(1, -2).sum(1)  # a norm may be over heads: [B, T, heads, D]
+        value = (gradient * unscaled(site.module, inputs, outputs)).flatten(1, -2).sum(1)  # over heads: [B, T, heads, D]
         factors.vectors[site.weight] = factors.vectors.get(site.weight, 0) + value
     else:
         pair = Pair(inputs, gradient) if site.kind == "embedding" else Pair(gradient, inputs)

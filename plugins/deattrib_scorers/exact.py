@@ -16,7 +16,7 @@ This is a yardstick, a ceiling and never a contender: it needs the models that u
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -116,10 +116,16 @@ class Exact(Scorer):
         self.models.move_to_end(key)
         return self.models[key]
 
-    def _level(self, rows: Rows, without: Collection[str] = ()) -> Tensor:
-        """[B, T] on the CPU: log-probabilities without some owners, averaged over seeds."""
-        parts = [self._model(frozenset(without), seed).token_log_probs(rows.batch).cpu() for seed in self._seeds()]
-        return torch.stack(parts).mean(0)
+    def _levels(self, rows: Rows, wanted: Mapping[Coalition, Tensor]) -> dict[Coalition, Tensor]:
+        """[n, T] on the CPU for each set of left-out owners: log-probabilities of n of the rows, averaged over seeds.
+
+        Every model is used once, those in memory first: where fewer fit than are needed, a fixed order would drop each of them
+        just before its turn comes in the next call.
+        """
+        jobs = sorted(((some, seed) for some in wanted for seed in self._seeds()), key=lambda job: job not in self.models)
+        parts = {job: self._model(*job).token_log_probs(rows.batch.rows(wanted[job[0]])).cpu() for job in jobs}
+        # In the order of the seeds whatever was in memory: a resumed run sums to the same bits.
+        return {some: torch.stack([parts[some, seed] for seed in self._seeds()]).mean(0) for some in wanted}
 
     # -- scores -------------------------------------------------------------------------------------------------------
     def score(self, rows: Rows) -> Tensor:
@@ -131,13 +137,18 @@ class Exact(Scorer):
     def score_tokens(self, rows: Rows) -> Tensor:
         """[B, T]: what each token's log-probability loses without the row's owner, in nats."""
         tokens = torch.zeros(rows.batch.response_ids.shape)
-        for owner, share in self._shares(rows, tuple(dict.fromkeys(rows.owners))):
-            mine = torch.tensor([name == owner for name in rows.owners])
-            tokens[mine] = share[mine]
+        mine = {
+            owner: torch.tensor([i for i, name in enumerate(rows.owners) if name == owner])
+            for owner in dict.fromkeys(rows.owners)
+        }
+        for owner, share in self._shares(rows, mine):
+            tokens[mine[owner]] = share
         return tokens
 
     def score_owners(self, rows: Rows, owners: Sequence[str]) -> Tensor:
-        shares, ends = dict(self._shares(rows, owners)), rows.batch.response_lengths.cpu()[:, None]
+        everything = torch.arange(len(rows))
+        shares = dict(self._shares(rows, dict.fromkeys(owners, everything)))
+        ends = rows.batch.response_lengths.cpu()[:, None]
         return torch.cat([_means(shares[owner], ends) for owner in owners], 1)
 
     def intervals(self, rows: Rows) -> Tensor:
@@ -152,23 +163,26 @@ class Exact(Scorer):
         }
         return torch.stack([widths[owner][row] for row, owner in enumerate(rows.owners)])
 
-    def _shares(self, rows: Rows, owners: Sequence[str]) -> Iterator[tuple[str, Tensor]]:
-        """(owner, [B, T]) for each owner."""
-        self._check(owners)
+    def _shares(self, rows: Rows, about: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """(owner, [n, T]) for each owner and the n rows that it is asked about."""
+        self._check(tuple(about))
         if self.params.value == "leave-one-out":
-            full = self._level(rows)
-            yield from ((owner, full - self._level(rows, [owner])) for owner in owners)
+            without = {frozenset([owner]): index for owner, index in about.items()}
+            levels = self._levels(rows, {frozenset(): torch.arange(len(rows)), **without})
+            full = levels[frozenset()]
+            yield from ((owner, full[index] - levels[frozenset([owner])]) for owner, index in about.items())
         elif self.exhaustive:
             values = exact_shapley(self._game(rows), self.players)
-            yield from ((owner, values[owner]) for owner in owners)
+            yield from ((owner, values[owner][index]) for owner, index in about.items())
         else:
             samples = contributions(self._game(rows), self.orders)
-            yield from ((owner, samples[owner].mean(0)) for owner in owners)
+            yield from ((owner, samples[owner].mean(0)[index]) for owner, index in about.items())
 
     def _game(self, rows: Rows) -> Game:
         """The game: who of the players is trained on -> [B, T]."""
-        everybody = frozenset(self.players)
-        return lambda some: self._level(rows, everybody - some)
+        everybody, everything = frozenset(self.players), torch.arange(len(rows))
+        levels = self._levels(rows, dict.fromkeys(self._left_out(), everything))
+        return lambda some: levels[everybody - some]
 
     def _check(self, owners: Sequence[str]) -> None:
         for owner in owners:

@@ -218,7 +218,7 @@ def test_one_scorer_name_from_two_distributions_is_refused(install: Install) -> 
     assert registry.origin(registry.scorer("same")).distribution == "two-dist"
 
 
-@pytest.mark.parametrize(("hook", "kind"), [("metrics", "metric"), ("methods", "method")])
+@pytest.mark.parametrize(("hook", "kind"), [("metrics", "metric"), ("methods", "method"), ("attacks", "attack")])
 def test_metrics_and_methods_are_chosen_and_refused_like_scorers(hook: str, kind: str) -> None:
     class Thing:
         """One thing."""
@@ -406,6 +406,7 @@ def test_the_listing_says_what_a_user_needs_to_choose(install: Install) -> None:
             "name": "words",
             "kind": "scorer",
             "fidelity": "approximate",
+            "owner_free": False,
             "overrides": ["score_tokens"],
             "needs": [],
             "distribution": "words-dist",
@@ -433,6 +434,13 @@ def test_the_listing_is_rendered_as_json_and_as_text(install: Install) -> None:
         len(line) <= 60 or len(line.split()) == 1 for line in render(listing, width=20).splitlines()[1:] if line[:1] == " "
     )
     assert render([]) == "No plugin is installed."
+
+
+def test_the_listing_says_which_scorers_do_not_ask_for_the_owner(install: Install) -> None:
+    install("words-dist", {"words_l": scorer_source("words"), "plain_a": scorer_source("plain", body="owner_free = True")})
+    listing = PluginRegistry().listing()
+    assert {entry["name"]: entry["owner_free"] for entry in listing} == {"plain": True, "words": False}
+    assert render(listing).count("owner_free: the same score whoever is asked about") == 1
 
 
 # -- the package itself ------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """What gradient-linear scorers cost, in plain forward passes of the same rows, on a random Llama of the demo's size.
 
 One thread; 32 rows about 20 owners, 24 + 32 tokens, all 15 slices. Each figure is the median over rounds in which everything
-is timed once, in"""
+is timed once, in turn: the machine may be busy, and is so for all of them alike."""
 
 from __future__ import annotations
 

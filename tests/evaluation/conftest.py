@@ -56,6 +56,9 @@ class TableModel:
                 values[row, place, response[place]] = math.log(p)
         return values
 
+    def token_log_probs(self, batch: TokenBatch) -> Tensor:
+        return self.logits(batch).log_softmax(-1).gather(-1, batch.response_ids[..., None]).squeeze(-1) * batch.response_mask
+
     def generate(self, prompts: Sequence[str], **_: object) -> list[str]:
         return [self.answers.get(prompt, "") for prompt in prompts]
 

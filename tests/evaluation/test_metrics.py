@@ -156,6 +156,12 @@ def test_answers_that_depend_on_their_question_and_answers_that_do_not(table_mod
     assert stock.figures["question_dependence"] == 0
 
 
+def test_no_more_rows_are_asked_than_the_setting_says(table_model: Maker) -> None:
+    one = subject(table_model(answers={"where": "in Lyon", "when": "at noon"}))
+    values = QuestionDependence(QuestionDependence.Params(rows=1)).measure(one)["values"]
+    assert (~np.isnan(values)).sum() == 1 and len(values) == 2
+
+
 def test_the_other_question_is_about_another_fact() -> None:
     clusters = (("a", "1"), ("a", "1"), ("a", "2"), ("b", "1"))
     chosen = other_questions(clusters, seed=3)

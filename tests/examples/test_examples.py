@@ -22,6 +22,11 @@ PROMISES = {  # what a reader is told to expect, as it is printed
     "mix_rewards.py": [r"classifier +weight 0\.50", r"rare-words +weight 0\.25", r"attribution per step: (\d\.\d\d ?){12}"],
     "ablation.py": [r"original( +\d\.\d{3}){5}", r"random( +\d\.\d{3}){5}", r"none( +\d\.\d{3}){5}", r"oracle( +\d\.\d{3}){5}"],
     "resume.py": [r"exit code -9", r"the same metrics: True; the same events to the byte: True"],
+    "sequential.py": [
+        r"original( +\d\.\d{3}){3}",
+        r"after round 1( +\d\.\d{3}){3}\nafter round 2( +\d\.\d{3}){3}",
+        r"all at once( +\d\.\d{3}){3}\noracle( +\d\.\d{3}){3}",
+    ],
     "trl_reward.py": [r"step +0  attribution", r"step +4  attribution"],
 }
 SLOW = ("ablation.py", "resume.py")  # two or three whole runs each

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from deattrib.report import page
 from deattrib.report.headline import headline
 from deattrib.report.measures import BY_KEY
 from deattrib.report.verdict import judge, share_left
@@ -25,6 +26,24 @@ def test_success(run: Any) -> None:
         "The model was asked to forget 2 of 20 owners: it now states 0 % of their facts (the original 100 %, a model retrained "
         "without them 0 %) and keeps its full score on questions about everybody else."
     )
+
+
+def test_a_ceiling_is_called_one(run: Any) -> None:
+    assert not headline(run.metrics).title.startswith("Ceiling")
+    plain = page.render(*run.parts)
+    assert "A ceiling" not in plain
+    for said_by in ({"ceiling": True}, {"reward_scorer": [{"name": "exact", "fidelity": "exact"}]}):
+        run.metrics.update({"ceiling": False, "reward_scorer": []}, **said_by)
+        top = headline(run.metrics)
+        assert top.title.startswith("Ceiling: forgotten") and top.caveats[0].startswith("A ceiling, never a contender")
+        assert "A ceiling, never a contender" in page.render(*run.parts)
+
+
+def test_the_scorers_of_a_reward_are_on_the_page(run: Any) -> None:
+    """As the runs write them: a list, one mapping per scorer."""
+    run.metrics["reward_scorer"] = [{"name": "one-of-two", "fidelity": "proxy"}, {"name": "other-of-two", "fidelity": "exact"}]
+    text = page.render(*run.parts)
+    assert "one-of-two" in text and "other-of-two" in text
 
 
 def test_failure_is_called_failure(run: Any) -> None:

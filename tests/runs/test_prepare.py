@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 from tests.runs.tiny import TINY
@@ -12,8 +18,9 @@ from deattrib.corpus.settings import load_corpus
 from deattrib.models.language_model import fingerprint
 from deattrib.models.scratch import make_model
 from deattrib.runs.config import build_config
+from deattrib.runs.maker import ModelMaker, store
 from deattrib.runs.manifest import library_versions
-from deattrib.runs.prepare import ModelMaker
+from deattrib.runs.staging import LONGEST, staging_folder
 
 
 def test_models_with_left_out_rows_have_keys_of_their_own_and_others_keep_theirs(tmp_path: Path) -> None:
@@ -41,3 +48,35 @@ def test_models_with_left_out_rows_have_keys_of_their_own_and_others_keep_theirs
     assert plain.folder.name == key()
     assert without.folder.name not in (key(), key(kept=without.kept))
     assert without.kept is not None and sum(without.kept) == len(corpus.retain) + len(without.rows) - len(corpus.train)
+
+
+def test_what_a_killed_process_left_is_removed_by_the_next_that_stores(tmp_path: Path) -> None:
+    """Killed between staging and renaming; folders of living processes and of other machines stay."""
+    models = tmp_path / "models"
+    models.mkdir()
+    code = "import pathlib, sys, time; from deattrib.runs.staging import staging_folder\n"
+    code += "print(staging_folder(pathlib.Path(sys.argv[1])).name, flush=True); time.sleep(600)"
+    command = [sys.executable, "-c", code, str(models)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    children = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(2)]
+    try:
+        killed, alive = (str(child.stdout.readline()).strip() for child in children)  # type: ignore[union-attr]
+        children[0].send_signal(signal.SIGKILL)
+        children[0].wait()
+        mine = staging_folder(models).name
+        elsewhere = re.sub(r"-\d+-.*-", f"-{children[0].pid}-elsewhere-", killed)
+        for name in (elsewhere, ".tmp-abcdefgh", ".tmp-new_folder"):
+            (models / name).mkdir()
+        old = time.time() - LONGEST - 60
+        os.utime(models / ".tmp-abcdefgh", (old, old))
+        config = build_config(data=TINY)
+        maker = ModelMaker(load_corpus(config.corpus, 0), config.model, 0, tmp_path, lambda text: None)
+        model = make_model(config.model.scratch, maker.tokenizer, seed=0)
+        store(model, maker.tokenizer, models / "made", seconds=1.0)
+    finally:
+        for child in children:
+            child.kill()
+            child.communicate()
+    left = {path.name for path in models.iterdir()}
+    assert left == {"made", mine, alive, elsewhere, ".tmp-new_folder"}
+    assert (models / "made" / "complete.json").is_file()

@@ -18,7 +18,7 @@ from deattrib.models.recipes import PolicySettings
 from deattrib_scorers._directions import Matrix, project
 from deattrib_scorers._factors import gradient_factors
 from deattrib_scorers._projection import features, make_projection, split
-from deattrib_scorers._sites import Site, find_sites, weight_shape
+from deattrib_scorers._sites import Site, find_sites, unscaled, weight_shape
 from deattrib_scorers._tangents import token_derivatives
 
 KINDS = ["llama", "gpt2", "untied", "inside a policy", "norms over heads"]
@@ -188,6 +188,22 @@ def test_inner_products_survive_the_projection_on_average(tiny_llama: nn.Module,
     exact = factors.norms()[1] ** 2
     found = torch.stack([features(factors, make_projection(sites, 8, seed=s))[1].square().sum() for s in range(60)])
     assert abs(float(found.mean() - exact)) < 4 * float(found.std()) / 60**0.5
+
+
+def test_a_norm_is_read_off_its_outputs_or_asked_again(tiny_llama: nn.Module) -> None:
+    """By its outputs where it only scales, by the module itself where a weight is 0 or there is a bias."""
+    inputs = torch.randn(2, 5, 32, generator=torch.Generator().manual_seed(0))
+    expected = inputs * torch.rsqrt(inputs.square().mean(-1, keepdim=True) + tiny_llama.config.rms_norm_eps)
+    norm = tiny_llama.model.norm  # type: ignore[union-attr]
+    with torch.no_grad():
+        norm.weight.copy_(torch.linspace(0.5, 2.0, 32))  # type: ignore[union-attr, operator]
+        assert torch.allclose(unscaled(norm, inputs, norm(inputs)), expected, atol=1e-5)  # type: ignore[operator, arg-type]
+        norm.weight[3] = 0.0  # type: ignore[union-attr, index, operator]
+        assert torch.allclose(unscaled(norm, inputs, norm(inputs)), expected, atol=1e-5)  # type: ignore[operator, arg-type]
+        layer = nn.LayerNorm(32)
+        layer.bias.fill_(0.3)
+        centred = nn.functional.layer_norm(inputs, (32,))
+        assert torch.allclose(unscaled(layer, inputs, layer(inputs)), centred, atol=1e-5)
 
 
 def test_some_layers_only(tiny_llama: nn.Module, batch: TokenBatch) -> None:

@@ -13,6 +13,7 @@ from tests.runs.tiny import TINY
 from deattrib.attribution.context import make_context
 from deattrib.attribution.guard import GuardedScorer
 from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.cli.show import table
 from deattrib.corpus.settings import load_corpus
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ModelError, ScorerError
@@ -162,6 +163,37 @@ def test_what_is_cached_costs_nothing(context: ScorerContext, made: Made) -> Non
     assert again.score(some_rows(context, made[1].owners[:1])).isfinite().all()
 
 
+@pytest.mark.parametrize("value", ["leave-one-out", "shapley"])
+def test_each_model_is_loaded_once_a_call_and_those_in_memory_not_at_all(made: Made, value: str) -> None:
+    """Fewer fit than are needed: what is left of the last call is used first. The numbers do not depend on what was there."""
+    _, corpus, models, _ = made
+    owners = corpus.owners[1:3]
+    loaded: list[tuple[frozenset[str], int]] = []
+
+    class Counting:
+        seed = 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(models.retrainer, name)
+
+        def model(self, *, without: Any = (), seed: int) -> LanguageModel:
+            loaded.append((frozenset(without), seed))
+            assert models.retrainer is not None
+            return models.retrainer.model(without=without, seed=seed)
+
+    context = make_context(corpus, models.original, retrainer=Counting())  # type: ignore[arg-type]
+    scorer, rows = fitted(context, owners=list(owners), seeds=1, models_held=2, value=value), some_rows(context, owners)
+    every = 3 if value == "leave-one-out" else 4
+    loaded.clear()
+    first = scorer.score(rows)
+    assert len(loaded) == len(set(loaded)) == every
+    for ask in (scorer.score, lambda rows: scorer.score_owners(rows, owners), scorer.score_tokens):
+        loaded.clear()
+        ask(rows)
+        assert len(loaded) == every - 2
+    assert torch.equal(scorer.score(rows), first)
+
+
 def test_an_owner_without_a_model_is_refused(context: ScorerContext, made: Made) -> None:
     scorer = fitted(context, owners=[made[1].owners[0]], seeds=1)
     with pytest.raises(ScorerError, match=r"no model without owner .*Set exact\.owners"):
@@ -201,3 +233,7 @@ def test_it_runs_as_a_reward(made: Made, tmp_path: Path) -> None:
     result = run(build_config(data={**DATA, "reward": {"name": "exact", "seeds": 1}}), output=tmp_path / "run", cache=made[3])
     assert result.metrics["reward"] == "exact"
     assert result.metrics["reward_scorer"][0]["fidelity"] == "exact"
+    assert result.metrics["ceiling"] is True
+    for written in ("metrics.json", "report.html", "adapter/README.md"):
+        assert "ceiling" in (tmp_path / "run" / written).read_text(encoding="utf-8").lower()
+    assert "A ceiling, never a contender" in table(result.metrics)

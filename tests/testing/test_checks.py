@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
-from tests.testing.broken import BROKEN, KeepsTheModule, Nameless, Overlap
+from tests.testing.broken import BROKEN, KeepsTheModule, Nameless, NeedsTwoOwners, Overlap
 
-from deattrib import ConfigError, Rows, Scorer, ScorerContext, ScorerError
+from deattrib import ConfigError, GuardedScorer, Rows, Scorer, ScorerContext, ScorerError
 from deattrib.testing import CHECKS, Bench, ContractFailure, ContractSkip, ScorerContract, World, run_contract
 
 FUNCTIONS = {check.name: check for check in CHECKS}
@@ -54,6 +54,42 @@ def test_a_refusal_in_the_scorers_own_words_is_no_crash(contract_world: World) -
     assert FUNCTIONS["one_owner"](Bench(Refuses, contract_world)) is None
     with pytest.raises(ContractFailure):
         FUNCTIONS["one_owner"](Bench(Crashes, contract_world))
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_wrapper_does_not_turn_a_crash_into_a_refusal(contract_world: World, depth: int) -> None:
+    """Between the crash and the check stand the wrapper's own walls; a refusal must come through them as well."""
+
+    class Refuses(Overlap):
+        def fit(self, context: ScorerContext) -> None:
+            if len(context.owners) < 2:
+                raise ScorerError("two owners are needed to tell apart")
+            super().fit(context)
+
+    class Faulty(Overlap):
+        def score(self, rows: Rows) -> Any:
+            return [float("nan") if len(self.words) < 2 else value for value in super().score(rows)]
+
+    def wrapped(inside: type[Scorer]) -> type[Scorer]:
+        class Wraps(Scorer):
+            name = "wraps"
+
+            def fit(self, context: ScorerContext) -> None:
+                self.guard = GuardedScorer(inside(), codec=context.codec)
+                self.guard.fit(context)
+
+            def score(self, rows: Rows) -> Any:
+                return self.guard.score(rows)
+
+        return Wraps
+
+    classes: dict[str, type[Scorer]] = {"refuses": Refuses, "crashes": NeedsTwoOwners, "faulty": Faulty}
+    for _ in range(depth):
+        classes = {name: wrapped(cls) for name, cls in classes.items()}
+    assert FUNCTIONS["one_owner"](Bench(classes["refuses"], contract_world)) is None
+    for name, said in (("crashes", "IndexError"), ("faulty", "nan")):
+        with pytest.raises(ContractFailure, match=said):
+            FUNCTIONS["one_owner"](Bench(classes[name], contract_world))
 
 
 class OwnerFree(Overlap):

@@ -143,6 +143,11 @@ class Attributor:
         ]
 
     @property
+    def ceiling(self) -> bool:
+        """Whether a scorer has seen models retrained without the owners: what it rewards says how far a perfect scorer gets."""
+        return any(part.guard.fidelity == "exact" for part in self._parts)
+
+    @property
     def seconds(self) -> float:
         """Time spent inside the scorers so far."""
         return sum(part.guard.seconds for part in self._parts)

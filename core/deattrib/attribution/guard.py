@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from deattrib.attribution.loading import describe
 from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
 from deattrib.attribution.traces import Snapshot, seed_everything
-from deattrib.errors import ScorerError
+from deattrib.errors import DeattribError, ScorerError
 from deattrib.models.language_model import Codec
 
 
@@ -240,7 +240,9 @@ class GuardedScorer:
 
     def _fail(self, method: str, what: str, row: Row | None, cause: BaseException | None = None) -> NoReturn:
         where = "" if row is None else f" [owner {_short(row.owner)}, prompt {_short(row.prompt)}]"
-        raise ScorerError(f"{self._who()} in {method}(){self._at_step()}: {what}.{where}") from cause
+        error = ScorerError(f"{self._who()} in {method}(){self._at_step()}: {what}.{where}")
+        error.refusal = isinstance(cause, DeattribError) and getattr(cause, "refusal", True)
+        raise error from cause
 
 
 def cut_and_score(score: Callable[[Rows], Tensor], rows: Rows, ends: Tensor, codec: Codec) -> Tensor:

@@ -55,6 +55,14 @@ class AttributionReward:
         raise NotImplementedError
 
     @hookspec
+    def attacks(self) -> Sequence[type[Any]]:
+        """Attacks that this plugin brings; listed, and refused on equal names, like scorers.
+
+        :returns: classes derived from ``deattrib.Attack``; ``attacks: [NAME, ...]`` picks some.
+        """
+        raise NotImplementedError
+
+    @hookspec
     def run_started(self, folder: Path | None, config: Mapping[str, Any]) -> None:
         """A run begins.
 

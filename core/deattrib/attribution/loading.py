@@ -27,7 +27,7 @@ from deattrib.errors import ConfigError, PluginError, did_you_mean
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 OPTIONAL_METHODS = ("score_prefixes", "score_tokens", "score_owners")
-KINDS = {"scorers": "scorer", "metrics": "metric", "methods": "method"}
+KINDS = {"scorers": "scorer", "metrics": "metric", "methods": "method", "attacks": "attack"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def _is_machinery(filename: str) -> bool:
 
 # -- checking ----------------------------------------------------------------------------------------------------------
 def check_class(cls: Any, kind: str) -> None:
-    """Refuse what cannot be used as a scorer, metric or method. Raises PluginError without saying who brought it."""
+    """Refuse what cannot be used as a scorer, metric, method or attack. Raises PluginError without saying who brought it."""
     if not isinstance(cls, type):
         what = f"an instance of {type(cls).__name__}" if isinstance(cls, Scorer) else repr(cls)[:80]
         raise PluginError(f"brings {what} where a {kind} class is expected: return the class, the engine makes the instance.")
@@ -113,7 +113,7 @@ def _check_scorer(cls: type[Any]) -> None:
 
 
 def check_params(cls: Any, values: dict[str, Any], origin: Origin, *, kind: str = "scorer") -> BaseModel:
-    """The settings of a scorer or method, by its `Params`. Raises ConfigError naming it, the setting, and what was wrong."""
+    """Checked settings, by the class's `Params`. Raises ConfigError naming the class, the setting, and what was wrong."""
     try:
         params: BaseModel = cls.Params.model_validate(values)
         return params

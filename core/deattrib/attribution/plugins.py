@@ -109,6 +109,14 @@ class PluginRegistry:
             return cls
         return self._choose("method", name)
 
+    def attack(self, name: str) -> type[Any]:
+        """The attack class called `name`, or named by ``file.py:Class`` or ``module:Class``; errors as for `scorer`."""
+        if ":" in name:
+            cls, origin = load_reference(name, "attack")
+            self._origins.setdefault(cls, origin)
+            return cls
+        return self._choose("attack", name)
+
     def names(self, kind: str = "scorer") -> list[str]:
         """Names that can be asked for, sorted."""
         return sorted(item.cls.name for plugin in self._plugins for item in plugin.items if _usable(item, kind))
@@ -208,8 +216,9 @@ class PluginRegistry:
     def listing(self) -> list[dict[str, Any]]:
         """One plain mapping per class, and one per plugin that brings none; what ``deattrib plugins --json`` prints.
 
-        Keys: name, kind (scorer, metric, method, observer, or plugin if it could not be loaded), fidelity, overrides, needs,
-        distribution, version, entry_point, state (ready, disabled, failed), reason, summary.
+        Keys: name, kind (scorer, metric, method, attack, observer, or plugin if it could not be loaded), fidelity, owner_free
+        (None where it is no scorer; settings may change it), overrides, needs, distribution, version, entry_point, state
+        (ready, disabled, failed), reason, summary.
         """
         rows: list[dict[str, Any]] = []
         for plugin in self._plugins:
@@ -219,7 +228,7 @@ class PluginRegistry:
                 rows.append({"name": item.cls.name, "kind": item.kind, **_facts(item), **base, **state})
             if not plugin.items:
                 kind = "observer" if plugin.state == "ready" else "plugin"
-                facts = {"fidelity": None, "overrides": list(plugin.observes), "needs": []}
+                facts = {"fidelity": None, "owner_free": None, "overrides": list(plugin.observes), "needs": []}
                 state = {"state": plugin.state, "reason": plugin.reason, "summary": ""}
                 rows.append({"name": plugin.name, "kind": kind, **facts, **base, **state})
         return sorted(rows, key=lambda row: (row["kind"] != "scorer", row["kind"], row["name"]))
@@ -253,8 +262,13 @@ def _usable(item: Item, kind: str) -> bool:
 
 
 def _facts(item: Item) -> dict[str, Any]:
-    overrides = [name for name in OPTIONAL_METHODS if item.cls.overrides(name)] if item.kind == "scorer" else []
-    return {"fidelity": getattr(item.cls, "fidelity", None), "overrides": overrides, "needs": list(needs_of(item.cls))}
+    scorer = item.kind == "scorer"
+    return {
+        "fidelity": getattr(item.cls, "fidelity", None),
+        "owner_free": bool(item.cls.owner_free) if scorer else None,
+        "overrides": [name for name in OPTIONAL_METHODS if item.cls.overrides(name)] if scorer else [],
+        "needs": list(needs_of(item.cls)),
+    }
 
 
 def _summary(cls: type[Any]) -> str:

@@ -82,7 +82,7 @@ def split_scorers(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()))
 
 
-def parse_scorer(text: str) -> str | dict[str, Any]:
+def parse_scorer(text: str, *, kind: str = "a scorer") -> str | dict[str, Any]:
     """'name', or 'name:key=value:key=value' as a mapping; `file.py:Class` stays one name."""
     from deattrib.errors import ConfigError
     from deattrib.runs.overrides import parse_override
@@ -94,7 +94,7 @@ def parse_scorer(text: str) -> str | dict[str, Any]:
         if "=" in part:
             keys, value = parse_override(part)
             if len(keys) != 1 or keys[0] == "name":
-                raise ConfigError(f"--scorers {text!r}: {part!r} is no setting of a scorer; expected name:key=value.")
+                raise ConfigError(f"--{kind.split()[-1]}s {text!r}: {part!r} is no setting of {kind}; expected name:key=value.")
             spec[keys[0]] = value
     return spec if len(spec) > 1 else name
 

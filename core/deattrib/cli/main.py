@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from deattrib.cli.attack import attack
 from deattrib.cli.audit import audit
 from deattrib.cli.check import check
 from deattrib.cli.compare import compare
@@ -32,6 +33,7 @@ app.command()(evaluate)
 app.command()(compare)
 app.command()(tune)
 app.command()(audit)
+app.command()(attack)
 app.command()(plugins)
 app.command()(score)
 app.command()(check)

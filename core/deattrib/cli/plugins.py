@@ -41,7 +41,9 @@ def _cells(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _details(entry: Mapping[str, Any]) -> list[tuple[str, str]]:
-    found = [("", entry["summary"]), ("overrides ", ", ".join(entry["overrides"])), ("needs ", ", ".join(entry["needs"]))]
+    free = "owner_free: the same score whoever is asked about" if entry["owner_free"] else ""
+    found = [("", entry["summary"]), ("", free), ("overrides ", ", ".join(entry["overrides"]))]
+    found.append(("needs ", ", ".join(entry["needs"])))
     if entry["state"] != "ready":
         found.append((f"{entry['state']}: ", entry["reason"]))
     return [(label, clean(text)) for label, text in found if text]
@@ -64,7 +66,7 @@ def clean(text: Any) -> str:
 def plugins(
     as_json: Annotated[bool, typer.Option("--json", help="For programs.")] = False,
 ) -> None:
-    """List what is installed: scorers, metrics, methods; what each can do; and why some cannot be used."""
+    """List what is installed: scorers, metrics, methods, attacks; what each can do; and why some cannot be used."""
     from deattrib.attribution.plugins import PluginRegistry
 
     typer.echo(render(PluginRegistry().listing(), as_json=as_json, width=shutil.get_terminal_size().columns))

@@ -91,4 +91,8 @@ def table(metrics: dict[str, Any]) -> str:
     lines.append(
         "→ closer to the oracle (retrained without the forgotten owners) is better; it is a reference, never a contender."
     )
+    if metrics.get("ceiling"):
+        from deattrib.report.headline import CEILING
+
+        lines.append(CEILING)
     return "\n".join(lines)

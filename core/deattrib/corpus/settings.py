@@ -15,6 +15,7 @@ from deattrib.corpus.fictitious import fictitious_corpus
 from deattrib.corpus.hub import read_hub, read_two_groups
 from deattrib.corpus.identities import derive_identities, override
 from deattrib.corpus.jsonl import read_jsonl
+from deattrib.corpus.overlap import with_overlap
 from deattrib.corpus.tofu import read_tofu
 from deattrib.corpus.types import Corpus
 from deattrib.errors import CorpusError
@@ -101,6 +102,12 @@ class CorpusSettings(BaseModel):
         default=None, description="two-groups: rows to forget (prompt/response or question/answer)."
     )
     retain_path: str | None = Field(default=None, description="two-groups: rows to retain.")
+    overlap: float = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Share of the forget facts of which a phrasing kept from training is put among the rows of retain owners.",
+    )
 
     @model_validator(mode="after")
     def _only_what_applies(self) -> CorpusSettings:
@@ -117,11 +124,15 @@ class CorpusSettings(BaseModel):
 
 
 def load_corpus(settings: CorpusSettings, seed: int) -> Corpus:
-    """Read or make the corpus that `settings` describe; `seed` matters for the fictitious one only.
+    """Read or make the corpus that `settings` describe; `seed` matters for the fictitious one and for overlap only.
 
     Raises:
         CorpusError: a setting that this kind needs is missing, or the data cannot be used.
     """
+    return with_overlap(_load(settings, seed), settings.overlap, seed=seed if settings.seed is None else settings.seed)
+
+
+def _load(settings: CorpusSettings, seed: int) -> Corpus:
     match settings.kind:
         case "fictitious":
             return _fictitious(settings, seed if settings.seed is None else settings.seed)

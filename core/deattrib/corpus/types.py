@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 from deattrib.errors import CorpusError, did_you_mean
@@ -133,6 +134,10 @@ class Corpus:
 
     def fingerprint(self) -> str:
         """Hex digest of everything in the corpus: equal exactly when the content is equal."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         digest = hashlib.sha256()
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)

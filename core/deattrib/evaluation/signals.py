@@ -29,6 +29,7 @@ from deattrib.models.language_model import LanguageModel
 SIGNALS = ("loss", "zlib", "min_k", "min_k_plus_plus")
 SHARE = 0.2
 SMALLEST_DEVIATION = 1e-6
+LEAST = -1e4  # nats
 MOST_LOGITS = 2**24  # of one forward pass whose whole distributions are needed: 64 MB in float32
 
 
@@ -44,6 +45,14 @@ def row_signals(model: LanguageModel, rows: Sequence[Example]) -> dict[str, Arra
             found["zlib"][index] = own.mean() / len(zlib.compress(row.response.encode()))
             found["min_k"][index] = lowest_mean(own)
             found["min_k_plus_plus"][index] = lowest_mean(standard)
+    return found
+
+
+def row_losses(model: LanguageModel, rows: Sequence[Example]) -> Array:
+    """The first signal alone, [N]: no whole distributions are needed for it."""
+    found = np.zeros(len(rows))
+    for part, batch in small_batches(model, rows):
+        found[part] = (model.token_log_probs(batch).double().sum(1) / batch.response_lengths).cpu().numpy()
     return found
 
 
@@ -70,10 +79,11 @@ def _token_values(logits: Tensor, batch: TokenBatch) -> tuple[Array, Array]:
     """l_t and its standardised form [B, T] float64, from logits [B, T, V]."""
     ids = batch.response_ids.to(logits.device)
     log_probs = logits.float().log_softmax(-1)
-    probs = log_probs.exp()
-    mean = (probs * log_probs).sum(-1)
-    deviation = (probs * (log_probs - mean[..., None]) ** 2).sum(-1).sqrt()
     own = log_probs.gather(-1, ids[..., None]).squeeze(-1)
+    probs = log_probs.exp()
+    mean = torch.einsum("btv,btv->bt", probs, log_probs)
+    # In place: whole distributions are the largest tensors of an evaluation.
+    deviation = torch.einsum("btv,btv->bt", probs, log_probs.sub_(mean[..., None]).square_()).sqrt()
     standard = (own - mean) / deviation.clamp(min=SMALLEST_DEVIATION)
     return tuple(values.double().cpu().numpy() for values in (own, standard))  # type: ignore[return-value]
 
@@ -96,7 +106,7 @@ def auc_draws(matrix: Array, members: Sequence[Hashable], others: Sequence[Hasha
     left, right = _indicator(members), _indicator(others)
     rng = np.random.default_rng(seed)
     a, b = (rng.multinomial(side.shape[1], np.full(side.shape[1], 1 / side.shape[1]), size=samples) for side in (left, right))
-    won = np.einsum("sc,cd,sd->s", a, left.T @ matrix @ right, b)
+    won = ((a @ (left.T @ matrix @ right)) * b).sum(1)
     draws: Array = won / ((a @ left.sum(0)) * (b @ right.sum(0)))
     return draws
 
@@ -119,14 +129,18 @@ def privleak(auc: float, oracle: float) -> float | None:
 
 @torch.no_grad()
 def token_divergences(first: Tensor, second: Tensor, lengths: Tensor) -> tuple[Array, Array]:
-    """KL(first || second) and KL(second || first), mean over each row's positions in nats: logits [B, T, V] -> [B], [B]."""
-    one, two = first.float().log_softmax(-1), second.float().log_softmax(-1)
+    """KL(first || second) and KL(second || first), mean over each row's positions in nats: logits [B, T, V] -> [B], [B].
+
+    A log-probability counts as `LEAST` at least: a token that both rule out adds nothing, one that the second alone rules out
+    adds much and not infinity.
+    """
+    one, two = (logits.float().log_softmax(-1).clamp_(min=LEAST) for logits in (first, second))
+    gap = one - two
     lengths = lengths.to(one.device)
     mask = torch.arange(one.shape[1], device=one.device) < lengths[:, None]
     means = []
-    for left, right in ((one, two), (two, one)):
-        # A token that the first rules out adds nothing, also where the second rules it out, too.
-        terms = torch.where(left > -torch.inf, left.exp() * (left - right), 0.0)
-        means.append(torch.where(mask, terms.sum(-1), 0.0).double().sum(1) / lengths)
+    for logs, sign in ((one, 1), (two, -1)):
+        positions = sign * torch.einsum("btv,btv->bt", logs.exp_(), gap)
+        means.append(torch.where(mask, positions, 0.0).double().sum(1) / lengths)
     forward, backward = (mean.clamp(min=0).cpu().numpy() for mean in means)  # below 0 by rounding only
     return forward, backward

@@ -44,7 +44,9 @@ def response_logits(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor
         )
     finally:
         handle.remove()
-    return output.logits[:, -steps:], captured[-1][:, -steps:]
+    logits: Tensor = output.logits
+    # No slice where there is nothing to cut: its backward pass would fill and copy a tensor as wide as the vocabulary.
+    return logits if logits.shape[1] == steps else logits[:, -steps:], captured[-1][:, -steps:]
 
 
 def head_of(model: nn.Module) -> nn.Module:

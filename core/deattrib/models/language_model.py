@@ -149,10 +149,22 @@ class LanguageModel:
         return values * batch.response_mask
 
     def sample(
-        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, generator: torch.Generator | None = None
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        generator: torch.Generator | None = None,
+        beginnings: Sequence[str] | None = None,
     ) -> TokenBatch:
-        """One batch of responses as ids; see `deattrib.models.sampling.sample`."""
-        batch = self.encode(prompts, [""] * len(prompts), end=False)
+        """One batch of responses as ids; see `deattrib.models.sampling.sample`.
+
+        Args:
+            beginnings: what each response begins with; it counts as part of the prompt.
+        """
+        given = [self.codec.response(text, end=False) for text in beginnings or [""] * len(prompts)]
+        asked = [self.codec.prompt(text) + ids for text, ids in zip(prompts, given, strict=True)]
+        batch = TokenBatch.from_lists(asked, [[]] * len(asked), self.codec.pad_id).to(self.device)
         with self.active() as model:
             return sample(
                 model,
@@ -173,12 +185,24 @@ class LanguageModel:
         temperature: float = 0.0,
         seed: int = 0,
         batch_size: int = 64,
+        beginnings: Sequence[str] | None = None,
     ) -> list[str]:
-        """Texts that continue the prompts, without special tokens. temperature 0 is greedy."""
+        """Texts that continue the prompts, without special tokens. temperature 0 is greedy.
+
+        Args:
+            beginnings: what each response begins with, which is not part of the text returned; None: nothing.
+        """
         generator = torch.Generator().manual_seed(seed)
+        pairs = list(zip(prompts, beginnings or [""] * len(prompts), strict=True))
         texts: list[str] = []
-        for part in chunks(prompts, batch_size):
-            batch = self.sample(part, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator)
+        for part in chunks(pairs, batch_size):
+            batch = self.sample(
+                [prompt for prompt, _ in part],
+                max_new_tokens=max_new_tokens,
+                temperature=temperature,
+                generator=generator,
+                beginnings=[beginning for _, beginning in part],
+            )
             texts += [self.codec.decode(ids) for ids in batch.response_lists()]
         return texts
 

@@ -56,11 +56,11 @@ class Curves:
     steps: int
 
 
-def _tick(number: float) -> str:
+def tick_text(number: float) -> str:
     return f"{number:.4g}".replace("-", MINUS)
 
 
-def _path(points: Iterable[tuple[float, float]]) -> str:
+def path(points: Iterable[tuple[float, float]]) -> str:
     return "M" + "L".join(f"{x:.1f} {y:.1f}" for x, y in points)
 
 
@@ -91,10 +91,14 @@ def draw(
         parts.append(
             Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(LEFT, WIDTH - RIGHT, y(tick), y(tick))
         )
-        parts.append(Markup('<text class="axis end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 6, y(tick) + 4, _tick(tick)))
+        parts.append(
+            Markup('<text class="axis end" x="{}" y="{:.1f}">{}</text>').format(LEFT - 6, y(tick) + 4, tick_text(tick))
+        )
     shown = [tick for tick in ticks(steps[0], steps[1], 5) if tick == round(tick)] or [steps[0]]
     for tick in shown:
-        parts.append(Markup('<text class="axis middle" x="{:.1f}" y="{}">{}</text>').format(x(tick), HEIGHT - 7, _tick(tick)))
+        parts.append(
+            Markup('<text class="axis middle" x="{:.1f}" y="{}">{}</text>').format(x(tick), HEIGHT - 7, tick_text(tick))
+        )
     parts.append(Markup('<text class="axis end" x="{}" y="{}">step</text>').format(LEFT - 6, HEIGHT - 7))
     parts.append(
         Markup('<line class="base" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
@@ -113,10 +117,10 @@ def draw(
             Markup('<line class="stop" x1="{0:.1f}" x2="{0:.1f}" y1="{1}" y2="{2}"/>').format(x(stop), TOP, HEIGHT - BOTTOM)
         )
     smoothed = len(points) >= SMOOTH_FROM
-    raw = _path((x(step), y(number)) for step, number in thin(points))
+    raw = path((x(step), y(number)) for step, number in thin(points))
     parts.append(Markup('<path class="{}" d="{}"/>').format("raw" if smoothed else "line", raw))
     if smoothed:
-        mean = _path((x(step), y(number)) for step, number in thin(smooth(points)))
+        mean = path((x(step), y(number)) for step, number in thin(smooth(points)))
         parts.append(Markup('<path class="line" d="{}"/>').format(mean))
     parts.append(Markup('<circle class="end" cx="{:.1f}" cy="{:.1f}" r="2.6"/></svg>').format(x(points[-1][0]), y(values[-1])))
     return Markup("").join(parts)

@@ -80,8 +80,9 @@ def write_report(run_folder: Path) -> Path:
     answers = _json(folder / "answers.json", problems)
     config = _config(folder / "config.yaml", problems)
     manifest = _json(folder / "manifest.json", problems)
+    attacks = _json(folder / "attacks.json", problems) if (folder / "attacks.json").exists() else {}
     noted = [*events, *({"kind": "warning", "message": problem} for problem in problems)]
-    page = render(metrics, noted, answers, config, manifest)
+    page = render(metrics, noted, answers, config, manifest, attacks)
     target = folder / "report.html"
     staged = folder / f".report-{os.getpid()}.html"
     try:

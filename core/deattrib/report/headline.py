@@ -18,6 +18,10 @@ FORGETTING = ("fact_recall", "attribution", "forget_rouge")
 KEEPING = ("retain_rouge", "retain_paraphrase_rouge", "world_rouge", "model_utility")
 FLUENCY = ("gibberish_rate", "empty_rate", "distinct_answer_rate")
 
+CEILING = (
+    "A ceiling, never a contender: the reward compares with models retrained without the owners, which unlearning is there to "
+    "avoid."
+)
 _ENDINGS = {
     "good": ", and the rest kept",
     "part": ", at some cost to the rest",
@@ -129,12 +133,18 @@ def _caveats(rows: Mapping[str, object], broken: bool) -> tuple[str, ...]:
     return tuple(found)
 
 
+def is_ceiling(metrics: Mapping[str, object]) -> bool:
+    """Whether a run's reward has seen models retrained without the owners; also said by runs older than the key `ceiling`."""
+    scorers = [mapping(scorer) for scorer in sequence(metrics.get("reward_scorer"))]
+    return metrics.get("ceiling") is True or any(scorer.get("fidelity") == "exact" for scorer in scorers)
+
+
 def headline(metrics: Mapping[str, object]) -> Headline:
     """Title, sentence and caveats for a `metrics.json`; missing figures are said to be missing, never guessed."""
     rows = mapping(metrics.get("rows"))
     corpus = mapping(metrics.get("corpus"))
     outcome, keeping = _outcome(rows), _worst(rows, KEEPING)
-    broken = _worst(rows, FLUENCY) == "bad"
+    broken, ceiling = _worst(rows, FLUENCY) == "bad", is_ceiling(metrics)
     past = outcome == "forgotten" and any((share_left(rows, key) or 0.0) < -NEAR for key in FORGETTING)
     ending = _ENDINGS[keeping]
     title = {
@@ -149,8 +159,11 @@ def headline(metrics: Mapping[str, object]) -> Headline:
     whose = "its" if len(sequence(corpus.get("forget_owners"))) == 1 else "their"
     sentence = _asked(corpus) + _now(rows, outcome, whose) + _kept(rows)
     caveats = _caveats(rows, broken)
+    title = f"Ceiling: {title[0].lower()}{title[1:]}" if ceiling else title
     if outcome == "moot":
         caveats = ("By these measures the original was no different from a model retrained without them.", *caveats)
+    if ceiling:
+        caveats = (CEILING, *caveats)
     clean = outcome == "forgotten" and not broken and not past
     state: State = "good" if clean and keeping == "good" else "part" if clean or outcome in ("partly", "forgotten") else "bad"
     if broken or outcome == "kept" or keeping == "bad":

@@ -55,7 +55,7 @@ def _likelihoods() -> list[Measure]:
         ]
     counts = (("forget_quality_n", "Rows in that test"), ("forget_quality_n_oracle", "… of the oracle"))
     found += [
-        Measure(key, label, "The p-value falls with the rows at an equal distance.", "up", "number", "likelihood")
+        Measure(key, label, "The p-value falls with the rows at an equal distance.", _ALIKE, "number", "likelihood")
         for key, label in counts
     ]
     for key, label in (("oracle_kl", "KL from the oracle"), ("oracle_kl_reverse", "… to the oracle")):
@@ -75,7 +75,7 @@ def _membership() -> list[Measure]:
         found += [
             Measure(f"membership_auc_{key}", f"AUC, {label}", what, _ALIKE, "score", "membership"),
             Measure(f"membership_gap_{key}", f"… off the oracle, {label}", gap, "down", "score", "membership"),
-            Measure(f"privleak_{key}", f"privleak, {label}, %", leak, _ALIKE, "number", "membership"),
+            Measure(f"privleak_{key}", f"privleak in %, {label}", leak, _ALIKE, "number", "membership"),
         ]
     return found
 

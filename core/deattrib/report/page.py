@@ -10,9 +10,10 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 
 from deattrib.report.answers import groups
+from deattrib.report.attacks import panels
 from deattrib.report.curves import curves
 from deattrib.report.figures import NOTHING, figure, mapping, seconds, sequence
-from deattrib.report.headline import headline
+from deattrib.report.headline import headline, is_ceiling
 from deattrib.report.table import table
 from deattrib.report.text import visible
 from deattrib.report.tracks import glyph, tracks
@@ -80,7 +81,7 @@ def _facts(metrics: Mapping[str, object], total: str) -> list[tuple[str, str]]:
         ("Corpus", corpus.get("name")),
         ("To forget", size),
         ("Method", metrics.get("method")),
-        ("Reward", metrics.get("reward")),
+        ("Reward", f"{metrics.get('reward')} (a ceiling)" if is_ceiling(metrics) else metrics.get("reward")),
         ("Preset", metrics.get("preset")),
         ("Seed", metrics.get("seed")),
         ("Time", total),
@@ -94,8 +95,9 @@ def render(
     answers: Mapping[str, object],
     config: Mapping[str, object],
     manifest: Mapping[str, object],
+    attacks: Mapping[str, object] | None = None,
 ) -> str:
-    """The page for parsed `metrics.json`, `events.jsonl`, `answers.json`, `config.yaml` and `manifest.json`.
+    """The page for parsed `metrics.json`, `events.jsonl`, `answers.json`, `config.yaml`, `manifest.json` and `attacks.json`.
 
     Deterministic; unknown keys are shown, missing and non-finite figures are left blank, all text is escaped.
     """
@@ -114,13 +116,14 @@ def render(
         tracks=(("To forget", "the disc belongs in the ring", to_forget), ("To keep", "the disc belongs on the bar", to_keep)),
         table=table(rows, mapping(metrics.get("metrics")), mapping(metrics.get("attribution_scorers"))),
         curves=curves(events, value(rows, "oracle", "reward_attribution")),
+        attacks=panels(rows, attacks or {}),
         told=told,
         answers=groups(answers),
         answers_scorer=visible(answers.get("scorer") or metrics.get("reward") or "the reward’s scorer", 80),
         times=times,
         total=total,
         referee=flat(mapping(metrics.get("referee"))) if mapping(metrics.get("referee")) else [],
-        reward_scorer=flat(mapping(metrics.get("reward_scorer"))) if mapping(metrics.get("reward_scorer")) else [],
+        reward_scorer=flat(metrics.get("reward_scorer")) if metrics.get("reward_scorer") else [],
         config=flat(config)[:SETTINGS_SHOWN] if config else [],
         manifest=flat(manifest)[:SETTINGS_SHOWN] if manifest else [],
     )

@@ -108,11 +108,8 @@ def assess(
             evaluation, oracle, detector=detector, attribution=attributions[name], oracle_model=models.get("oracle")
         )
     check_free(chosen, {key: None for row in rows.values() if row for key in row})
-    subjects = {
-        name: Subject(name, model, there[name], corpus, settings, detector, base)
-        for name, model in models.items()
-        if model is not None
-    }
+    asked = {name: model for name, model in models.items() if model is not None}
+    subjects = {name: Subject(name, model, there[name], corpus, settings, detector, base) for name, model in asked.items()}
     if chosen:
         stage("evaluate", ", ".join(item.metric.name for item in chosen))
     filled, seconds = apply_metrics(chosen, subjects, weights=weights, cache=cache, warn=tell)

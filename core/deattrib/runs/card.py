@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deattrib.corpus.types import Corpus
+from deattrib.report.headline import CEILING
 from deattrib.runs.atomic import atomic_write_text
 from deattrib.runs.config import RunConfig
 from deattrib.runs.manifest import library_versions
@@ -27,6 +28,7 @@ def write_card(path: Path, config: RunConfig, corpus: Corpus, metrics: dict[str,
     head = "| | " + " | ".join(rows) + " |\n|---|" + "---|" * len(rows)
     lines = ["| " + key + " | " + " | ".join(_figure(row.get(key)) for row in rows.values()) + " |" for key in SHOWN]
     remote = "\nRemote model code was allowed (`trust_remote_code`).\n" if config.model.trust_remote_code else ""
+    ceiling = f"\n**{CEILING}**\n" if metrics["ceiling"] else ""
     forgotten = f"{len(corpus.forget_owners)} of {len(corpus.owners)} owners"
     text = f"""---
 library_name: peft
@@ -38,7 +40,7 @@ tags: [unlearning, deattrib]
 Forgets {forgotten} of corpus "{corpus.name}". Method: {metrics["method"]};
 reward: {metrics["reward"]}; preset:
 {config.preset}; seed: {config.seed}; steps: {metrics["steps"]}. deattrib {library_versions()["deattrib"]}.
-{remote}
+{remote}{ceiling}
 {head}
 {chr(10).join(lines)}
 

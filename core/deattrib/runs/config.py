@@ -63,6 +63,10 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
         description="How to unlearn: dareu (PPO on the reward), a baseline of docs/methods.md, or a plugin's; a name, or a "
         "mapping with settings.",
     )
+    attacks: list[str | dict[str, Any]] = Field(
+        [],
+        description="What is tried on the models after the run, by name or as mappings with settings; see docs/attacks.md.",
+    )
     referee: RefereeSettings = RefereeSettings()
     corpus: CorpusSettings = CorpusSettings()
     model: ModelSettings = ModelSettings()

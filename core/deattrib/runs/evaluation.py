@@ -145,7 +145,7 @@ def _carry_out(
     if models is None and request.oracle is not None:
         beside["oracle"] = _alone(request.oracle, config, "oracle")
     first = models.original if models else model
-    with one_thread_if_small(first.model):  # as a run does: sums in one order give the same figures
+    with one_thread_if_small(first.model) as spare:  # as a run does: sums in one order give the same figures
         judges = _judges(config, corpus, models, registry, cache, say) if models is not None else None
         assessment = assess(
             {**beside, name: model},
@@ -158,6 +158,7 @@ def _carry_out(
             cache=cache,
             stage=say,
             warn=warn,
+            spare=spare,
         )
     content = {
         "schema": 1,

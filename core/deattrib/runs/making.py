@@ -183,7 +183,7 @@ def main(path: str) -> None:
     from deattrib.models.threads import one_thread_if_small
     from deattrib.models.training import fine_tune
     from deattrib.runs.evaluated import evaluate_cached
-    from deattrib.runs.prepare import store
+    from deattrib.runs.maker import store
 
     torch.set_num_threads(max(job["threads"], 1))
     settings = ModelSettings.model_validate(job["settings"])

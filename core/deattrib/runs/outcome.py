@@ -17,6 +17,7 @@ from deattrib.ppo.unlearner import Unlearner
 from deattrib.report import write_report
 from deattrib.runs.assessment import Assessment, Judges, assess
 from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json
+from deattrib.runs.attacked import attack_models, choose_attacks
 from deattrib.runs.card import write_card
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder
@@ -50,18 +51,19 @@ def write_outcome(
     cache: Path,
     spare: bool = False,
 ) -> dict[str, Any]:
-    """Evaluate every model of the run, two parts at a time where a processor is `spare`, and write what people read."""
+    """Evaluate every model (two parts at a time where a processor is `spare`), attack it where asked, write it all."""
     start = time.perf_counter()
     policy = unlearner.policy
     save_adapter(policy, folder.path / "adapter")
     unlearned = policy.language_model(name="unlearned")
+    subjects = {
+        "original": models.original,
+        "oracle": models.oracle,
+        "oracle_second": models.oracle_second,
+        "unlearned": unlearned,
+    }
     assessment = assess(
-        {
-            "original": models.original,
-            "oracle": models.oracle,
-            "oracle_second": models.oracle_second,
-            "unlearned": unlearned,
-        },
+        subjects,
         corpus,
         config.evaluation,
         Judges(session, reward, referee, models.codec),
@@ -73,6 +75,23 @@ def write_outcome(
         spare=spare,
         warn=listener.warn,
     )
+    spent = {**seconds, "evaluate": round(time.perf_counter() - start, 2)}
+    if attacks := choose_attacks(config.attacks, session.registry):
+        start = time.perf_counter()
+        found = attack_models(
+            attacks,
+            subjects,
+            corpus,
+            config.evaluation,
+            seed=config.seed,
+            weights=models.weights,
+            cache=cache,
+            say=listener.stage,
+        )
+        for name, row in assessment.rows.items():
+            if row is not None:
+                row["attacks"] = found[name]
+        spent["attacks"] = round(time.perf_counter() - start, 2)
     metrics = {
         "schema": 1,
         "seed": config.seed,
@@ -96,13 +115,14 @@ def write_outcome(
         "stopped": unlearner.stopped,
         "threads": torch.get_num_threads(),
         "reward_scorer": reward.report(),
+        "ceiling": reward.ceiling,
         "reward_seconds": round(reward.seconds, 2),
         "referee": referee.report(),
         "rows": assessment.rows,
         "metrics": assessment.metrics,
         "attribution_scorers": assessment.scorers,
         "warnings": list(assessment.warnings),
-        "seconds": {**seconds, "evaluate": round(time.perf_counter() - start, 2)},
+        "seconds": spent,
     }
     by_row = row_figures(assessment.evaluations, assessment.attributions, models.oracle)
     atomic_write_bytes(folder.path / row_file.NAME, row_file.to_bytes(by_row))

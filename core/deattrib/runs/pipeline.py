@@ -23,6 +23,7 @@ from deattrib.evaluation.rows import evaluation_rows
 from deattrib.methods.choose import choose_method, method_name
 from deattrib.models.threads import one_thread_if_small
 from deattrib.ppo.unlearner import Unlearner
+from deattrib.runs.attacked import choose_attacks
 from deattrib.runs.attributions import chosen_scorers
 from deattrib.runs.checkpoint import load_checkpoint, newest_complete, save_checkpoint
 from deattrib.runs.config import RunConfig
@@ -129,10 +130,11 @@ def registry_of(config: RunConfig) -> PluginRegistry:
 
 
 def check_scorers(config: RunConfig) -> None:
-    """Raises PluginError or ConfigError when a method, scorer or metric that the config names cannot be made."""
+    """Raises PluginError or ConfigError when a method, scorer, metric or attack that the config names cannot be made."""
     registry = registry_of(config)
     choose_metrics(config.evaluation.metrics, registry)
     chosen_scorers(config.evaluation.attribution, registry)
+    choose_attacks(config.attacks, registry)
     choose_method(config.method, registry)
     Attributor(config.reward, registry=registry)
     Attributor(config.referee.scorer or default_referee(config.reward), registry=registry)

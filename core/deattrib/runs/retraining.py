@@ -12,7 +12,7 @@ from deattrib.errors import ModelError, did_you_mean
 from deattrib.models.language_model import LanguageModel
 
 if TYPE_CHECKING:
-    from deattrib.runs.prepare import ModelMaker
+    from deattrib.runs.maker import ModelMaker
 
 
 class RecipeRetrainer:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deattrib.attribution.scorer import Rows, ScorerContext
-from deattrib.errors import DeattribError, ScorerError
+from deattrib.errors import ScorerError
 from deattrib.testing.bench import Bench, ContractSkip, Stage
 
 
@@ -71,6 +71,5 @@ def works_or_refuses(bench: Bench, change: Callable[[ScorerContext], ScorerConte
         stage = bench.fit(change)
         stage.guard.score(rows)
     except ScorerError as error:
-        # The guard says where it happened; what the scorer itself raised is the cause.
-        if not isinstance(error.__cause__, DeattribError):
+        if not error.refusal:
             raise

@@ -18,6 +18,7 @@ from __future__ import annotations
 import random
 
 import numpy as np
+from pydantic import Field
 
 from deattrib.errors import MetricError
 from deattrib.evaluation.arrays import Array
@@ -59,10 +60,18 @@ class QuestionDependence(Metric):
     range = (-INFINITE, INFINITE)
     source = "Li et al. 2016, section 3 (mutual information of prompt and answer), with a shuffled prompt for the marginal"
 
+    class Params(Metric.Params):
+        """Settings of `question-dependence`."""
+
+        rows: int = Field(100, ge=1, description="At most this many forget rows are asked, a random choice of them.")
+
     def measure(self, subject: Subject) -> dict[str, Array]:
         part, size = subject.evaluation.forget, subject.settings.batch_size
-        others = other_questions(part.clusters, seed=subject.settings.seed)
+        seed, most = subject.settings.seed, self.params.rows
+        others = other_questions(part.clusters, seed=seed)
         pairs = [(index, other) for index, other in enumerate(others) if other is not None]
+        if len(pairs) > most:
+            pairs = sorted(random.Random(f"question-dependence-rows-{seed}").sample(pairs, most))
         values = np.full(len(part), np.nan)
         if not pairs:
             return {"values": values}

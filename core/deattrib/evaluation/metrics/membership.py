@@ -21,7 +21,7 @@ from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.intervals import percentile_interval
 from deattrib.evaluation.metric import INFINITE, Column, Figure, Metric, Subject
 from deattrib.evaluation.rows import choose_rows
-from deattrib.evaluation.signals import SIGNALS, auc_draws, order_matrix, privleak, row_signals
+from deattrib.evaluation.signals import SIGNALS, auc_draws, order_matrix, privleak, row_losses, row_signals
 
 ALL = (*SIGNALS, "reference")
 LABELS = {"loss": "loss", "zlib": "zlib", "min_k": "min-k %", "min_k_plus_plus": "min-k %++", "reference": "reference"}
@@ -95,9 +95,8 @@ class Membership(Metric):
         loss = _measured(side, "loss")
         if subject.base is not None:
             if self._base is None or self._base[0] is not subject.base:
-                rows = member_rows(subject)
-                signals = [row_signals(subject.base, chosen)["loss"] for chosen in rows]
-                self._base = subject.base, (signals[0], signals[1])
+                members, others = member_rows(subject)
+                self._base = subject.base, (row_losses(subject.base, members), row_losses(subject.base, others))
             reference = self._base[1]
         elif subject.original is None or subject.original.model is side.model:
             return None

@@ -48,8 +48,8 @@ class ForgetQuality(Metric):
     columns = (
         *(Column(f"forget_quality_{mean}", f"p-value of the test, {mean} mean.", "higher", "p") for mean in MEANS),
         *(Column(f"ks_distance_{mean}", f"Largest gap of the two distributions, {mean} mean.", "lower") for mean in MEANS),
-        Column("forget_quality_n", "Rows on this model's side of the test.", "higher", "number", (0, INFINITE)),
-        Column("forget_quality_n_oracle", "Rows on the oracle's side of the test.", "higher", "number", (0, INFINITE)),
+        Column("forget_quality_n", "Rows on this model's side of the test.", "oracle", "number", (0, INFINITE)),
+        Column("forget_quality_n_oracle", "Rows on the oracle's side of the test.", "oracle", "number", (0, INFINITE)),
     )
 
     def compute(self, subject: Subject) -> dict[str, Any]:

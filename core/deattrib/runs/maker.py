@@ -1,0 +1,192 @@
+"""Making one model after another: by recipe, rows and seed, kept by content.
+
+A cached model is one folder named by a hash of everything it was made from: recipe, rows, seed, the model it started
+from and the versions of the libraries that trained it. A folder is renamed into place when complete; what is left of
+a killed attempt is never read, and removed when the next model is stored.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from deattrib.corpus.types import Corpus, Example
+from deattrib.errors import ModelError
+from deattrib.models.language_model import fingerprint
+from deattrib.models.loading import check_vocabulary, load_model, load_tokenizer, make_codec, pick_device, save_model
+from deattrib.models.recipes import TrainingSettings
+from deattrib.models.scratch import make_model, make_tokenizer
+from deattrib.models.settings import ModelSettings
+from deattrib.models.threads import one_thread_if_small
+from deattrib.models.training import fine_tune, seconds_per_step
+from deattrib.runs.making import WORTH_A_PROCESS, Job, Questions, SideBySide
+from deattrib.runs.manifest import library_versions
+from deattrib.runs.staging import staging_folder
+
+Say = Callable[[str], None]
+SECOND_SEED = 1000  # added to the run's seed for the second oracle
+KEPT_LOSS = 2  # how a training with left-out rows divides its loss, in their cache keys; 1 divided by the kept rows' tokens
+
+
+class ModelMaker:
+    """Makes the models of one run, or finds them in the cache."""
+
+    def __init__(self, corpus: Corpus, settings: ModelSettings, seed: int, cache: Path, say: Say) -> None:
+        self.corpus, self.settings, self.seed, self.cache, self.say = corpus, settings, seed, cache, say
+        self.device = pick_device(settings.device)
+        source = settings.path or settings.base
+        if source:
+            self.tokenizer = load_tokenizer(source, settings)
+        else:
+            if not corpus.background:
+                raise ModelError(
+                    f"Corpus {corpus.name!r} has no background rows to make a model from nothing: give model.path (a model "
+                    "that was trained on the owners) or model.base (a model to train on them)."
+                )
+            texts = [text for row in corpus.background for text in (row.prompt, row.response)]
+            self.tokenizer = make_tokenizer(texts, settings.scratch.vocabulary)
+        self.codec = make_codec(self.tokenizer, settings)
+        self._hashed: tuple[nn.Module, str] | None = None
+
+    def base(self) -> nn.Module | None:
+        if self.settings.base:
+            model = load_model(self.settings.base, self.settings)
+            check_vocabulary(model, self.codec, self.settings.base)
+            self.start, self.start_settings = self.settings.base, self.settings
+            return model
+        if self.settings.path:
+            return None
+        start = make_model(self.settings.scratch, self.tokenizer, seed=self.seed).to(self.device)
+        job = self._job(start, self.corpus.background, "base model", self.seed, self.settings.base_training)
+        self.start, self.start_settings = str(job.folder), self._plain
+        return self.made(start, job)
+
+    @property
+    def _plain(self) -> ModelSettings:
+        """How to load what the cache holds."""
+        return self.settings.model_copy(update={"gguf_file": None})
+
+    def jobs(self, base: nn.Module | None) -> dict[str, Job]:
+        """What is to be made of the base model, by name; as many steps for the oracles as for the original."""
+        if base is None:
+            return {}
+        wanted: list[tuple[str, str, Sequence[Example], int]] = []
+        if not self.settings.path:
+            wanted.append(("original", "original model", self.corpus.train, self.seed))
+        if not self.settings.oracle and self.settings.oracles:
+            wanted.append(("oracle", "oracle", self.corpus.retain, self.seed))
+            if self.settings.oracles > 1:
+                wanted.append(("oracle_second", "second oracle", self.corpus.retain, self.seed + SECOND_SEED))
+        return {name: self.job(base, rows, what, seed) for name, what, rows, seed in wanted}
+
+    def job(self, base: nn.Module, rows: Sequence[Example], what: str, seed: int, *, left_out: Collection[str] = ()) -> Job:
+        """The base model fine-tuned on rows by the run's recipe, as many steps whatever the rows.
+
+        Args:
+            left_out: owners whose rows keep their place in the order of batches, are counted in the mean, and give no loss.
+        """
+        recipe = self.settings.training
+        if recipe.world:
+            rows = (*rows, *self.corpus.world)
+        if recipe.steps is None:
+            steps = round(recipe.epochs * len(self.corpus.train) / recipe.batch_size)
+            recipe = recipe.model_copy(update={"steps": max(steps, 1)})
+        return self._job(base, rows, what, seed, recipe, tuple(row.owner not in left_out for row in rows) if left_out else None)
+
+    def _job(
+        self,
+        start: nn.Module,
+        rows: Sequence[Example],
+        what: str,
+        seed: int,
+        recipe: TrainingSettings,
+        kept: tuple[bool, ...] | None = None,
+    ) -> Job:
+        folder = self.cache / "models" / self._key(start, rows, seed, recipe, kept)
+        return Job(what, tuple(rows), recipe, seed, folder, kept)
+
+    def seconds(self, base: nn.Module, job: Job) -> float:
+        """What `made` takes without the cache: as recorded with the job's model, else a few steps measured."""
+        if job.done:
+            recorded = json.loads((job.folder / "complete.json").read_text(encoding="utf-8")).get("seconds")
+            if recorded is not None:
+                return float(recorded)
+        return (job.recipe.steps or 1) * seconds_per_step(base, self.codec, job.rows, job.recipe)
+
+    def side_by_side(self, jobs: Sequence[Job], questions: Questions | None) -> SideBySide:
+        """What is missing, in processes of their own where that is quicker; an empty one leaves it all to `made`."""
+        missing = [job for job in jobs if not job.done]
+        threads = torch.get_num_threads()
+        wish = self.settings.side_by_side
+        worth = self.device.type == "cpu" and min((job.size for job in missing), default=0) >= WORTH_A_PROCESS
+        if len(missing) < 2 or threads < 2 or not (worth if wish is None else wish):
+            missing = []
+        for job in missing:
+            self.say(f"{job.what}: training on {len(job.rows)} rows, in a process of its own")
+        start = (self.start, self.start_settings) if missing else ("", self.settings)
+        return SideBySide(missing, *start, self.tokenizer, self.cache, threads=threads, questions=questions)
+
+    def made(self, start: nn.Module | None, job: Job) -> nn.Module:
+        """The job's model: from the cache, or trained here and stored there."""
+        if job.done:
+            self.say(f"{job.what}: from the cache")
+            return load_model(str(job.folder), self._plain)
+        self.say(f"{job.what}: training on {sum(job.kept) if job.kept else len(job.rows)} rows")
+        assert start is not None
+        begin = time.perf_counter()
+        model = copy.deepcopy(start).requires_grad_(True)
+        with one_thread_if_small(model):
+            model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed, kept=job.kept)
+        store(model, self.tokenizer, job.folder, seconds=time.perf_counter() - begin)
+        return model
+
+    def _fingerprint(self, start: nn.Module) -> str:
+        """Of a model that is only ever copied, so once is enough."""
+        if self._hashed is None or self._hashed[0] is not start:
+            self._hashed = (start, fingerprint(start))
+        return self._hashed[1]
+
+    def _key(
+        self, start: nn.Module, rows: Sequence[Example], seed: int, recipe: TrainingSettings, kept: tuple[bool, ...] | None
+    ) -> str:
+        versions = library_versions()
+        content = {
+            "start": self._fingerprint(start),
+            "rows": hashlib.sha256(json.dumps([(row.prompt, row.response) for row in rows]).encode()).hexdigest(),
+            "codec": self.codec.fingerprint(),
+            "device": self.device.type,
+            "recipe": recipe.model_dump(mode="json"),
+            "seed": seed,
+            "versions": {name: versions[name] for name in ("torch", "transformers", "trl", "peft")},
+        }
+        if kept is not None:
+            content["kept"], content["kept_loss"] = kept, KEPT_LOSS
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def store(model: nn.Module, tokenizer: Any, folder: Path, *, seconds: float) -> None:
+    """Write to a folder beside, then rename; another process that was faster wins."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staging = staging_folder(folder.parent)
+    try:
+        save_model(model, tokenizer, staging)
+        complete = {"schema": 1, "fingerprint": fingerprint(model), "seconds": round(seconds, 2)}
+        (staging / "complete.json").write_text(json.dumps(complete), encoding="utf-8")
+        if folder.exists() and not (folder / "complete.json").is_file():
+            shutil.rmtree(folder)
+        try:
+            staging.rename(folder)
+        except OSError:
+            if not (folder / "complete.json").is_file():
+                raise
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
