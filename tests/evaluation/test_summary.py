@@ -14,7 +14,7 @@ from deattrib.errors import RunError
 from deattrib.evaluation.gibberish import GibberishDetector
 from deattrib.evaluation.rows import Evaluation, evaluate_model
 from deattrib.evaluation.settings import EvaluationSettings
-from deattrib.evaluation.summary import summarise
+from deattrib.evaluation.summary import answers_under, summarise
 
 Maker = Callable[..., Any]
 SETTINGS = EvaluationSettings(interval_samples=100)
@@ -62,7 +62,7 @@ def oracle(corpus: Corpus, table_model: Maker) -> Any:
 
 def test_a_model_against_itself(corpus: Corpus, detector: GibberishDetector, oracle: Any) -> None:
     evaluation = evaluate_model(oracle, corpus, SETTINGS)
-    row = summarise(evaluation, evaluation, detector=detector, attribution={}, oracle_model=oracle)
+    row = summarise(evaluation, evaluation, detector=detector, attribution={}, under_oracle=answers_under(oracle, evaluation))
     assert set(KEYS) <= set(row)
     assert (row["tow"], row["forget_quality"], row["ks_distance"]) == (1, 1, 0)
     assert row["retain_rouge"] == row["retain_paraphrase_rouge"] == row["world_rouge"] == 1
@@ -76,7 +76,9 @@ def test_a_model_against_itself(corpus: Corpus, detector: GibberishDetector, ora
 def test_the_original_against_the_oracle(corpus: Corpus, detector: GibberishDetector, original: Any, oracle: Any) -> None:
     left, right = evaluate_model(original, corpus, SETTINGS), evaluate_model(oracle, corpus, SETTINGS)
     attribution = np.linspace(0, 1, len(left.forget))
-    row = summarise(left, right, detector=detector, attribution={"attribution": attribution}, oracle_model=oracle)
+    row = summarise(
+        left, right, detector=detector, attribution={"attribution": attribution}, under_oracle=answers_under(oracle, left)
+    )
     oracle_row = summarise(right, right, detector=detector, attribution={})
     assert row["forget_rouge"] == row["fact_recall"] == row["extraction_strength"] == row["exact_memorisation"] == 1
     assert row["probability"] == pytest.approx(0.9)
@@ -93,7 +95,7 @@ def test_the_original_against_the_oracle(corpus: Corpus, detector: GibberishDete
 def test_intervals_hold_their_figure(corpus: Corpus, detector: GibberishDetector, original: Any, oracle: Any) -> None:
     left, right = evaluate_model(original, corpus, SETTINGS), evaluate_model(oracle, corpus, SETTINGS)
     for evaluation in (left, right):
-        row = summarise(evaluation, left, detector=detector, attribution={}, oracle_model=oracle)
+        row = summarise(evaluation, left, detector=detector, attribution={}, under_oracle=answers_under(oracle, evaluation))
         assert {"forget_rouge", "tow", "model_utility", "oracle_perplexity", "gibberish_rate"} <= set(row["intervals"])
         for name, (low, high) in row["intervals"].items():
             assert low - 1e-6 <= row[name] <= high + 1e-6, name
@@ -138,7 +140,9 @@ def test_what_the_corpus_lacks_is_none(table_model: Maker) -> None:
 
 def test_empty_answers_are_judged_by_their_end_of_sequence(corpus: Corpus, table_model: Maker) -> None:
     silent = evaluate_model(table_model(), corpus, SETTINGS)
-    row = summarise(silent, None, detector=None, attribution={}, oracle_model=table_model(otherwise=0.125))
+    row = summarise(
+        silent, None, detector=None, attribution={}, under_oracle=answers_under(table_model(otherwise=0.125), silent)
+    )
     assert row["oracle_perplexity"] == pytest.approx(8.0)
     assert row["mean_length"] == 0
 

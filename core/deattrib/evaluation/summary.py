@@ -19,7 +19,13 @@ from deattrib.evaluation.arrays import Array, mean_of
 from deattrib.evaluation.forget_quality import forget_quality
 from deattrib.evaluation.gibberish import GibberishDetector
 from deattrib.evaluation.intervals import bootstrap_means, cluster_bootstrap, percentile_interval
-from deattrib.evaluation.likelihood import answer_likelihoods, forget_truth_ratio, perplexity, utility_truth_ratio
+from deattrib.evaluation.likelihood import (
+    AnswerLikelihoods,
+    answer_likelihoods,
+    forget_truth_ratio,
+    perplexity,
+    utility_truth_ratio,
+)
 from deattrib.evaluation.rows import REAL_AUTHORS, EvaluatedRows, Evaluation
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.evaluation.utility import model_utility, tow
@@ -35,7 +41,7 @@ def summarise(
     *,
     detector: GibberishDetector | None,
     attribution: Mapping[str, Array | None],
-    oracle_model: LanguageModel | None = None,
+    under_oracle: AnswerLikelihoods | None = None,
 ) -> dict[str, Any]:
     """The figures of one model.
 
@@ -45,7 +51,8 @@ def summarise(
         detector: fitted on the corpus; None leaves out the gibberish rate.
         attribution: key of the row ("attribution", "reward_attribution", ...) -> calibrated attribution of each greedy
             answer to `unlearned.forget`, in its order, or None where it was not measured.
-        oracle_model: judges how natural the answers to forget prompts are; None leaves the perplexity out.
+        under_oracle: `answers_under(oracle, unlearned)`: how natural the answers to forget prompts are; None leaves the
+            perplexity out.
 
     Returns:
         JSON-ready: figures by name, and "intervals" (name -> [low, high]), "n" (rows by part), "utility_parts",
@@ -72,7 +79,7 @@ def summarise(
         add(name, _checked_attribution(name, attribution.get(name), len(forget)), forget)
     figures["model_utility"], figures["utility_parts"], intervals["model_utility"] = _utility(unlearned)
     figures |= _against_oracle(unlearned, oracle, intervals)
-    figures["oracle_perplexity"], intervals["oracle_perplexity"] = _perplexity(unlearned, oracle_model)
+    figures["oracle_perplexity"], intervals["oracle_perplexity"] = _perplexity(unlearned, under_oracle)
     figures["n"] = _counts(unlearned)
     figures["intervals"] = {name: interval for name, interval in intervals.items() if interval is not None}
     return figures
@@ -183,14 +190,21 @@ def _against_oracle(
     }
 
 
-def _perplexity(evaluation: Evaluation, oracle_model: LanguageModel | None) -> tuple[float | None, Interval | None]:
-    """Of the greedy answers to forget prompts under the oracle, pooled over tokens; an empty answer is one end of sequence."""
+def answers_under(oracle_model: LanguageModel | None, evaluation: Evaluation) -> AnswerLikelihoods | None:
+    """The greedy answers to forget prompts under the oracle; None without an oracle or without such rows."""
     part, settings = evaluation.forget, evaluation.settings
     if oracle_model is None or not len(part):
+        return None
+    return answer_likelihoods(oracle_model, [row.prompt for row in part.rows], part.greedy, batch_size=settings.batch_size)
+
+
+def _perplexity(evaluation: Evaluation, scored: AnswerLikelihoods | None) -> tuple[float | None, Interval | None]:
+    """Of the greedy answers to forget prompts under the oracle, pooled over tokens; an empty answer is one end of sequence."""
+    if scored is None:
         return None, None
-    scored = answer_likelihoods(oracle_model, [row.prompt for row in part.rows], part.greedy, batch_size=settings.batch_size)
     weights = scored.tokens.astype(np.float64)
-    interval = _interval(scored.loss.astype(np.float64), part.clusters, settings, weights)
+    clusters = evaluation.forget.clusters
+    interval = _interval(scored.loss.astype(np.float64), clusters, evaluation.settings, weights)
     return perplexity(scored), interval and [math.exp(bound) for bound in interval]
 
 

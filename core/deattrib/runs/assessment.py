@@ -18,10 +18,11 @@ from deattrib.errors import CorpusError
 from deattrib.evaluation.arrays import Array, mean_of
 from deattrib.evaluation.gibberish import GibberishDetector
 from deattrib.evaluation.intervals import cluster_bootstrap
+from deattrib.evaluation.likelihood import AnswerLikelihoods
 from deattrib.evaluation.metric import Subject
 from deattrib.evaluation.rows import Evaluation, evaluate_parts, evaluation_rows
 from deattrib.evaluation.settings import EvaluationSettings
-from deattrib.evaluation.summary import summarise
+from deattrib.evaluation.summary import answers_under, summarise
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.runs.attributions import attribute, other_attributions
 from deattrib.runs.evaluated import evaluate_cached
@@ -49,6 +50,7 @@ class Assessment:
     Attributes:
         evaluations: by row; None where there is no such model.
         attributions: row -> "attribution" (the referee's) and "reward_attribution" -> [N] over forget rows.
+        under_oracle: row -> likelihoods of its greedy answers to forget rows under the oracle; None without an oracle.
         rows: row -> figures, as in `metrics.json`.
         metrics: what was measured on top: name -> origin, source, seconds, columns.
         scorers: who attributed beside referee and reward.
@@ -57,6 +59,7 @@ class Assessment:
 
     evaluations: Mapping[str, Evaluation | None]
     attributions: Mapping[str, Mapping[str, Array]]
+    under_oracle: Mapping[str, AnswerLikelihoods | None]
     rows: Mapping[str, dict[str, Any] | None]
     metrics: Mapping[str, Any]
     scorers: Mapping[str, Any]
@@ -103,9 +106,10 @@ def assess(
     attributions = _attributions(judges, there)
     oracle = there.get("oracle")
     rows: dict[str, dict[str, Any] | None] = dict.fromkeys(evaluations)
+    under_oracle = {name: answers_under(models.get("oracle"), evaluation) for name, evaluation in there.items()}
     for name, evaluation in there.items():
         rows[name] = summarise(
-            evaluation, oracle, detector=detector, attribution=attributions[name], oracle_model=models.get("oracle")
+            evaluation, oracle, detector=detector, attribution=attributions[name], under_oracle=under_oracle[name]
         )
     check_free(chosen, {key: None for row in rows.values() if row for key in row})
     asked = {name: model for name, model in models.items() if model is not None}
@@ -120,7 +124,7 @@ def assess(
             row |= part.figures
             row["intervals"] |= part.intervals
     scorers = _judge(judges, there, attributions, rows, stage, tell)
-    return Assessment(evaluations, attributions, rows, described(chosen, seconds), scorers, tuple(warnings))
+    return Assessment(evaluations, attributions, under_oracle, rows, described(chosen, seconds), scorers, tuple(warnings))
 
 
 def _evaluate(

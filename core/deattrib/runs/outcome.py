@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +14,7 @@ from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
 from deattrib.evaluation import row_file
-from deattrib.models.language_model import Codec
+from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.report import write_report
 from deattrib.runs.assessment import Assessment, Judges, assess
@@ -36,69 +38,98 @@ class Told(Protocol):
     def warn(self, message: str) -> None: ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Ended:
+    """A run whose loop is over: what it was asked, what it was given, and what came of it."""
+
+    config: RunConfig
+    corpus: Corpus
+    models: Models
+    session: Session
+    unlearner: Unlearner
+    reward: Attributor
+    referee: Attributor
+
+
 def write_outcome(
-    folder: RunFolder,
-    config: RunConfig,
-    corpus: Corpus,
-    models: Models,
-    unlearner: Unlearner,
-    session: Session,
-    reward: Attributor,
-    referee: Attributor,
-    seconds: dict[str, float],
-    listener: Told,
-    *,
-    cache: Path,
-    spare: bool = False,
+    folder: RunFolder, run: Ended, seconds: dict[str, float], listener: Told, *, cache: Path, spare: bool = False
 ) -> dict[str, Any]:
-    """Evaluate every model (two parts at a time where a processor is `spare`), attack it where asked, write it all."""
+    """Evaluate every model, attack it where asked, and write everything that people and programs read.
+
+    Args:
+        seconds: spent so far, by stage.
+        spare: a second processor is free.
+    """
     start = time.perf_counter()
-    policy = unlearner.policy
+    policy = run.unlearner.policy
     save_adapter(policy, folder.path / "adapter")
-    unlearned = policy.language_model(name="unlearned")
-    subjects = {
-        "original": models.original,
-        "oracle": models.oracle,
-        "oracle_second": models.oracle_second,
-        "unlearned": unlearned,
-    }
+    models = {name: getattr(run.models, name) for name in ("original", "oracle", "oracle_second")}
+    models["unlearned"] = policy.language_model(name="unlearned")
     assessment = assess(
-        subjects,
-        corpus,
-        config.evaluation,
-        Judges(session, reward, referee, models.codec),
-        weights=models.weights,
-        base=models.base,
-        registry=session.registry,
+        models,
+        run.corpus,
+        run.config.evaluation,
+        Judges(run.session, run.reward, run.referee, run.models.codec),
+        weights=run.models.weights,
+        base=run.models.base,
+        registry=run.session.registry,
         cache=cache,
         stage=listener.stage,
         spare=spare,
         warn=listener.warn,
     )
     spent = {**seconds, "evaluate": round(time.perf_counter() - start, 2)}
-    if attacks := choose_attacks(config.attacks, session.registry):
+    if run.config.attacks:
         start = time.perf_counter()
-        found = attack_models(
-            attacks,
-            subjects,
-            corpus,
-            config.evaluation,
-            seed=config.seed,
-            weights=models.weights,
-            cache=cache,
-            say=listener.stage,
-        )
-        for name, row in assessment.rows.items():
-            if row is not None:
-                row["attacks"] = found[name]
+        _attack(run, models, assessment, listener, cache)
         spent["attacks"] = round(time.perf_counter() - start, 2)
     metrics = {
+        **_facts(run),
+        "rows": assessment.rows,
+        "metrics": assessment.metrics,
+        "attribution_scorers": assessment.scorers,
+        "warnings": list(assessment.warnings),
+        "seconds": spent,
+    }
+    by_row = row_figures(assessment.evaluations, assessment.attributions, assessment.under_oracle)
+    atomic_write_bytes(folder.path / row_file.NAME, row_file.to_bytes(by_row))
+    atomic_write_json(folder.path / "answers.json", _answers(assessment, run.reward, run.models.codec))
+    folder.write_metrics(metrics)
+    source = run.config.model.path or run.config.model.base
+    write_card(folder.path / "adapter" / "README.md", run.config, run.corpus, metrics, model=source)
+    write_report(folder.path)
+    return metrics
+
+
+def _attack(
+    run: Ended, models: Mapping[str, LanguageModel | None], assessment: Assessment, listener: Told, cache: Path
+) -> None:
+    """Put what came of the attacks into each model's row."""
+    found = attack_models(
+        choose_attacks(run.config.attacks, run.session.registry),
+        models,
+        run.corpus,
+        run.config.evaluation,
+        seed=run.config.seed,
+        weights=run.models.weights,
+        cache=cache,
+        say=listener.stage,
+    )
+    for name, row in assessment.rows.items():
+        if row is not None:
+            row["attacks"] = found[name]
+
+
+def _facts(run: Ended) -> dict[str, Any]:
+    """What kind of run this was."""
+    unlearner, corpus = run.unlearner, run.corpus
+    return {
         "schema": 1,
-        "seed": config.seed,
-        "reward": reward.name,
+        "seed": run.config.seed,
+        "reward": run.reward.name,
         "method": unlearner.name,
         "method_settings": unlearner.params.model_dump(mode="json"),
-        "preset": config.preset,
+        "preset": run.config.preset,
         "corpus": {
             "name": corpus.name,
             "owners": len(corpus.owners),
@@ -114,23 +145,11 @@ def write_outcome(
         "steps": unlearner.step,
         "stopped": unlearner.stopped,
         "threads": torch.get_num_threads(),
-        "reward_scorer": reward.report(),
-        "ceiling": reward.ceiling,
-        "reward_seconds": round(reward.seconds, 2),
-        "referee": referee.report(),
-        "rows": assessment.rows,
-        "metrics": assessment.metrics,
-        "attribution_scorers": assessment.scorers,
-        "warnings": list(assessment.warnings),
-        "seconds": spent,
+        "reward_scorer": run.reward.report(),
+        "ceiling": run.reward.ceiling,
+        "reward_seconds": round(run.reward.seconds, 2),
+        "referee": run.referee.report(),
     }
-    by_row = row_figures(assessment.evaluations, assessment.attributions, models.oracle)
-    atomic_write_bytes(folder.path / row_file.NAME, row_file.to_bytes(by_row))
-    atomic_write_json(folder.path / "answers.json", _answers(assessment, reward, models.codec))
-    folder.write_metrics(metrics)
-    write_card(folder.path / "adapter" / "README.md", config, corpus, metrics, model=config.model.path or config.model.base)
-    write_report(folder.path)
-    return metrics
 
 
 def save_adapter(policy: Any, path: Path) -> None:

@@ -32,7 +32,7 @@ from deattrib.runs.folder import RunFolder, default_output
 from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
 from deattrib.runs.metrics import choose_metrics
-from deattrib.runs.outcome import write_outcome
+from deattrib.runs.outcome import Ended, write_outcome
 from deattrib.runs.prepare import cache_folder, models_in_the_making
 from deattrib.runs.session import Session, default_referee
 from deattrib.runs.validation import validate
@@ -192,9 +192,8 @@ def _carry_out(
             final = replace(making.all(), original=session.original)
         with _timed(seconds, "evaluate"):
             listener.stage("evaluate")
-            metrics = write_outcome(
-                folder, config, corpus, final, unlearner, session, reward, referee, seconds, listener, cache=cache, spare=spare
-            )
+            ended = Ended(config, corpus, final, session, unlearner, reward, referee)
+            metrics = write_outcome(folder, ended, seconds, listener, cache=cache, spare=spare)
         reward.close()
         referee.close()
         return metrics
