@@ -43,13 +43,14 @@ def registry() -> PluginRegistry:
 def make(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, registry: PluginRegistry) -> Make:
     """make(spec) -> the method on a fresh copy of the smallest model."""
 
-    def build(spec: Any, *, source: Any = None, seed: int = 0, adapter: str = "lora") -> Unlearner:
+    def build(spec: Any, *, source: Any = None, seed: int = 0, adapter: str = "lora", ahead: bool = False) -> Unlearner:
         chosen = choose_method(spec, registry)
         policy = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(adapter=adapter, rank=4, alpha=8.0), seed=seed)
         settings = chosen.cls.settle(
             small(steps=2, warmup=0, schedule="constant", anchor={"towards": "counterfactual"}), chosen.params
         )
-        return chosen.cls(policy, tiny_corpus, source or EvenTokens(), settings, params=chosen.params, seed=seed)
+        source = source or EvenTokens()
+        return chosen.cls(policy, tiny_corpus, source, settings, params=chosen.params, seed=seed, ahead=ahead)
 
     return build
 
@@ -113,6 +114,16 @@ def test_the_kl_of_an_untrained_policy_is_0_and_scrub_goes_by_turns(make: Make) 
     assert next(make("ga-kl")).figures["retain_loss"] == pytest.approx(0.0, abs=1e-5)
     history = [set(step.figures) for step in make({"name": "scrub", "steps": 6, "ascent": 0.7})]
     assert ["forget_loss" in figures for figures in history] == [False, True, False, True, False, False]
+
+
+@pytest.mark.parametrize("name", PluginRegistry().names("method"))
+def test_a_second_processor_changes_no_number(make: Make, name: str) -> None:
+    """A baseline draws its rows while it computes its loss, so nothing may be drawn ahead of it."""
+    spec = {"name": "rmu", "layer": 0} if name == "rmu" else name
+    alone, ahead = make(spec), make(spec, ahead=True)
+    assert [step.figures for step in alone] == [step.figures for step in ahead]
+    for state in (alone.state_dict(), ahead.state_dict()):
+        assert state["cycles"] == alone.state_dict()["cycles"] and state["rng"] == alone.state_dict()["rng"]
 
 
 def test_retain_fine_tuning_draws_no_forget_row(make: Make) -> None:

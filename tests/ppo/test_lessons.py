@@ -42,12 +42,25 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-@pytest.mark.parametrize("adapter", ["lora", "full"])
-@pytest.mark.parametrize("target_kl", [None, 1e-9])
-def test_a_thread_changes_no_number(make: Make, adapter: str, target_kl: float | None) -> None:
+KINDS: dict[str, dict[str, Any]] = {
+    "default": {},
+    "cut short": {"target_kl": 1e-9},
+    "more updates than are prepared": {"epochs": 4},
+    "no anchored term": {"anchor": {"hinge": 0.0, "kl": 0.0}},
+    "the anchored term alone": {"policy_weight": 0.0},
+    "no retain term": {"retain": {"weight": 0.0}},
+}
+
+
+@pytest.mark.parametrize(("adapter", "critic"), [("lora", "shared"), ("lora", "separate"), ("full", "shared")])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_thread_changes_no_number(make: Make, adapter: str, critic: str, kind: str) -> None:
     """Also where a step stops after its first updates, and what was drawn ahead is put back."""
-    chosen = settings(target_kl=target_kl, learning_rate=1e-2, warmup=0)
-    in_turn, ahead = make(chosen, adapter=adapter), make(chosen, adapter=adapter, ahead=True)
+    chosen = settings(**{"target_kl": None, "learning_rate": 1e-2, "warmup": 0, **KINDS[kind]})
+    target_kl = chosen.target_kl
+    in_turn = make(chosen, adapter=adapter, critic=critic)
+    ahead = make(chosen, adapter=adapter, critic=critic, ahead=True)
+    assert ahead.beside is not ahead.policy and in_turn.beside is in_turn.policy
     left, right = history(in_turn), history(ahead)
     assert left == right
     assert same(in_turn.state_dict(), ahead.state_dict())

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 from tests.runs.tiny import TINY
 
@@ -86,8 +87,15 @@ def test_the_adapter_is_what_was_evaluated(finished: Path, cache: Path) -> None:
     assert texts == [row["unlearned"]["text"] for row in rows]
 
 
-def test_the_same_seed_gives_the_same_numbers_and_another_seed_does_not(finished: Path, tmp_path: Path, cache: Path) -> None:
-    run(build_config(data=TINY), output=tmp_path / "again", cache=cache)
+def test_the_same_seed_gives_the_same_numbers_on_one_processor_and_on_two(finished: Path, tmp_path: Path, cache: Path) -> None:
+    """With two, lessons and the anchored term have a thread of their own, and parts of the evaluation another."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(3 - min(threads, 2))
+    try:
+        run(build_config(data=TINY), output=tmp_path / "again", cache=cache)
+        assert torch.get_num_threads() == 3 - min(threads, 2)
+    finally:
+        torch.set_num_threads(threads)
     assert (tmp_path / "again" / "events.jsonl").read_bytes() == (finished / "events.jsonl").read_bytes()
     once, again = (json.loads((folder / "metrics.json").read_text()) for folder in (finished, tmp_path / "again"))
     assert once["rows"] == again["rows"]

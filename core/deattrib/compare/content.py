@@ -15,7 +15,7 @@ from typing import Any
 
 from deattrib.compare.folders import ENGINE, ComparedRun, by_entry
 from deattrib.compare.resampling import resampled
-from deattrib.compare.score import ATTACKS, GROUPS, PARTS, closenesses, collapse, score, score_of_group
+from deattrib.compare.score import ATTACKS, GROUPS, PARTS, attack_figure, closenesses, collapse, score, score_of_group
 from deattrib.compare.settings import settings_of
 from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.intervals import percentile_interval
@@ -82,13 +82,20 @@ def shared_parts(runs: Sequence[ComparedRun]) -> tuple[list[str], list[str]]:
         return [], [
             "There is no score: it needs an original, an oracle and an unlearned model in the same run."
         ] if runs else []
-    names = {frozenset(mapping(mapping(run.rows.get("unlearned")).get(ATTACKS))) for run in runs}
+    names = {_attacks_with_figures(run) for run in runs}
     shared = set.intersection(*each) - ({ATTACKS} if len(names) > 1 else set())
     lost = [part.label for part in PARTS if part.key in set.union(*each) - shared]
     warnings = [f"Not in the score, since not every run has the same: {', '.join(lost)}."] if lost else []
     if len(each) < len(runs):
         warnings.append(f"{len(runs) - len(each)} runs have no oracle and no score.")
     return [part.key for part in PARTS if part.key in shared], warnings
+
+
+def _attacks_with_figures(run: ComparedRun) -> frozenset[str]:
+    """Attacks that count: an attack that failed on a model that is compared is as good as not made, and not the same."""
+    names = mapping(mapping(run.rows.get("unlearned")).get(ATTACKS))
+    rows = ("unlearned", "original", "oracle")
+    return frozenset(name for name in names if all(attack_figure(run.rows, row, name) is not None for row in rows))
 
 
 def spread(values: Collection[float | None]) -> dict[str, float] | None:

@@ -103,7 +103,7 @@ def _unlabelled(folder: Path) -> ComparedRun | None:
     metrics = _json(folder / "metrics.json")
     seed, method, reward = metrics.get("seed"), str(metrics.get("method") or ENGINE), str(metrics.get("reward") or "?")
     run = read_run(folder, Label(method, reward, "", seed if isinstance(seed, int) else 0))
-    called = re.sub(r"-seed\d+.*$", "", folder.name)
+    called = re.sub(r"-seed\d+", "", folder.name)  # the "-2" of a second folder of that name stays: other settings, most likely
     usual = {method, reward, f"{method}-{reward}"}
     usual |= {f"{run.config.get('name')}-{name}" for name in usual}
     return run if called in usual else replace(run, label=replace(run.label, variant=called))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
+from statistics import median
 from typing import Any
 from urllib.parse import quote
 
@@ -130,7 +131,7 @@ def _placed(content: Mapping[str, Any], numbers: Mapping[str, int]) -> list[dict
             if run["utility"] is not None and run["groups"]["forgotten"] is not None
         ]
         if points:
-            middle = tuple(sorted(values)[len(points) // 2] for values in zip(*points, strict=True))
+            middle = tuple(median(values) for values in zip(*points, strict=True))
             found.append({"number": numbers[entry["name"]], "name": entry["name"], "points": points, "median": middle,
                           "contends": entry["contends"]})  # fmt: skip
     return found

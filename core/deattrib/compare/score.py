@@ -3,8 +3,8 @@
 Each part is a figure a with a closeness max(0.01, 1 - |a - a_oracle| / max(|a_original - a_oracle|, 0.05)), and the score is
 the geometric mean of the parts: nothing that was lost is made up for by something else. Reference is the oracle's own
 row throughout, two-sided: a model that answers *less* like the truth than one that never knew it has not forgotten
-better. The oracle scores 1 by definition; what a second oracle of another seed scores is what can be reached
-(docs/comparing.md says it part by part).
+better. The oracle scores 1 by definition; what a second oracle of another seed scores says how far apart two
+retrained models are, and is no bound: the unlearned model shares the original's seed (docs/comparing.md, part by part).
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def closenesses(rows: Rows, row: str = "unlearned") -> dict[str, float]:
 
     Args:
         rows: those of `metrics.json`.
-        row: the model to look at; "oracle_second" gives what can be reached.
+        row: the model to look at; "oracle_second" says how far two oracles are apart.
     """
     found = {}
     for part in PARTS:

@@ -38,9 +38,18 @@ def long_rows(runs: Sequence[ComparedRun], over: Collection[str]) -> Iterator[di
                 continue
             intervals = mapping(raw.get("intervals"))
             for metric, value in {**figures_of(raw), **_added(run, row, over)}.items():
-                bounds = [figure(bound) for bound in sequence(intervals.get(metric))]
+                bounds = [figure(bound) for bound in _interval(raw, intervals, metric)]
                 low, high = bounds if len(bounds) == 2 else (None, None)
                 yield {**head, "row": row, "metric": metric, **nothing, "value": value, "low": low, "high": high}
+
+
+def _interval(row: Mapping[str, object], intervals: Mapping[str, object], metric: str) -> Sequence[object]:
+    """The two ends that metrics.json has for a figure, wherever it keeps them."""
+    if metric.startswith("attack "):
+        return sequence(mapping(mapping(row.get("attacks")).get(metric.removeprefix("attack "))).get("interval"))
+    if metric.startswith("attribution by "):
+        return sequence(intervals.get(f"attributions.{metric.removeprefix('attribution by ')}"))
+    return sequence(intervals.get(metric))
 
 
 def _added(run: ComparedRun, row: str, over: Collection[str]) -> dict[str, float]:

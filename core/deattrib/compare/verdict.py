@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from deattrib.report.figures import figure, mapping, percent, sequence
@@ -45,7 +46,7 @@ def sentence(content: Mapping[str, Any]) -> str:
         said.append(f"It states {percent(facts)} of the forgotten facts ({percent(before)} before)")
         utilities = sorted(run["utility"] for run in first["runs"] if run["utility"] is not None)
         if utilities:
-            said[-1] += f" and keeps {percent(utilities[len(utilities) // 2])} of the retrained model’s utility"
+            said[-1] += f" and keeps {percent(median(utilities))} of the retrained model’s utility"
         said[-1] += "."
     return " ".join(said)
 

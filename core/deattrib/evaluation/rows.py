@@ -7,10 +7,10 @@ Which rows are asked depends on corpus and settings alone, so two models evaluat
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from queue import Queue
 from typing import Any, ClassVar
 
 import numpy as np
@@ -133,14 +133,24 @@ def evaluate_parts(
 
     if not side_by_side:
         return Evaluation(model.name, settings, **{name: asked(model, name) for name in parts})
-    models = threading.local()  # modules are not shared between threads
+    own = Queue[LanguageModel]()  # modules are not shared between threads
+    own.put(model)
+    own.put(model.apart())
 
-    def take_own() -> None:
-        models.own = model.apart()
+    def ask(name: str) -> EvaluatedRows:
+        mine = own.get()
+        try:
+            return asked(mine, name)
+        finally:
+            own.put(mine)
 
-    with ThreadPoolExecutor(2, initializer=take_own) as pool:
-        figures = {name: pool.submit(lambda part: asked(models.own, part), name) for name in parts}
-        return Evaluation(model.name, settings, **{name: future.result() for name, future in figures.items()})
+    with ThreadPoolExecutor(2) as pool:
+        figures = {name: pool.submit(ask, name) for name in parts}
+        try:
+            return Evaluation(model.name, settings, **{name: future.result() for name, future in figures.items()})
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def evaluation_rows(corpus: Corpus, settings: EvaluationSettings) -> dict[str, tuple[Example, ...]]:

@@ -7,8 +7,9 @@ very same numbers, since everything random is drawn in the same order, and at no
 from __future__ import annotations
 
 import random
+from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -26,6 +27,8 @@ from deattrib.ppo.data import Cycle, Shared, answered, thin
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.rollout import autocast
 from deattrib.ppo.settings import PPOSettings, ReferenceName
+
+AHEAD = 3  # lessons prepared before they are wanted: one has [batch, tokens, vocabulary] numbers for each part
 
 T = TypeVar("T")
 Position = tuple[Any, dict[str, int], dict[str, int]]  # of the random state and of the two cycles of rows
@@ -56,21 +59,33 @@ class Drawn(Iterator[Lesson]):
 
     def __init__(self, lessons: Lessons, count: int, pool: ThreadPoolExecutor | None) -> None:
         self.position: Position | None = None
-        self._pool = pool
+        self._lessons, self._left, self._pool = lessons, count, pool
+        self._coming: deque[Future[tuple[Lesson, Position]]] = deque()
+        for _ in range(AHEAD if pool is not None else 0):
+            self._order()
 
-        def make() -> tuple[Lesson, Position]:
-            return lessons.next(), lessons._position()
+    def _make(self) -> tuple[Lesson, Position]:
+        return self._lessons.next(), self._lessons._position()
 
-        futures = [pool.submit(make) for _ in range(count)] if pool is not None else []
-        self._made = (future.result() for future in futures) if futures else (make() for _ in range(count))
+    def _order(self) -> None:
+        if self._pool is not None and self._left > 0:
+            self._left -= 1
+            self._coming.append(self._pool.submit(self._make))
 
     def __next__(self) -> Lesson:
-        lesson, self.position = next(self._made)
+        if self._coming:
+            lesson, self.position = self._coming.popleft().result()
+            self._order()
+        elif self._left > 0:
+            self._left -= 1
+            lesson, self.position = self._make()
+        else:
+            raise StopIteration
         return lesson
 
     def beside(self, function: Callable[[], T]) -> Callable[[], T]:
         """Run in the thread, or when the result is asked for; returns what waits for the result."""
-        return self._pool.submit(function).result if self._pool is not None else function
+        return function if self._pool is None else self._pool.submit(function).result
 
 
 class Lessons:

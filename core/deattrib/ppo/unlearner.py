@@ -34,6 +34,7 @@ from deattrib.ppo.search import SearchSpace, Span
 from deattrib.ppo.settings import PPOSettings
 
 Term = Callable[[], tuple[Tensor, dict[str, float]]]  # part of the loss, and its figures
+Gradient = tuple[Tensor, Sequence[Tensor | None], dict[str, float]]  # the part's value, its gradient per parameter, its figures
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,8 @@ class Unlearner:
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = random.Random(f"{seed}/unlearner")
         self.forget = Cycle(corpus.forget, seed=f"{seed}/forget")
+        # A method with terms of its own draws rows while it computes them: nobody else may draw at the same time.
+        ahead = ahead and type(self)._terms is Unlearner._terms
         self.lessons = Lessons(corpus, policy, base, settings, rng=self.rng, seed=seed, apart=ahead)
         rollouts = settings.policy_weight > 0
         self.reference = Reference(
@@ -173,24 +176,37 @@ class Unlearner:
     def _differentiate(self, part: Rollout | None, lesson: Lesson, lessons: Drawn) -> dict[str, float]:
         """Put the loss's gradient into the parameters. Each term has a graph of its own, so no two are in memory at once."""
 
-        def gradient(term: Term) -> tuple[Tensor, Sequence[Tensor | None], dict[str, float]]:
+        def gradient(term: Term) -> Gradient:
             with autocast(self.policy.device, self.settings.bf16):
                 loss, figures = term()
             return loss.detach(), torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True), figures
 
-        terms = self._terms(part, lesson)
-        # The anchored term may run beside the others: it has modules of its own, unless it asks the reward's scorer.
-        last = lessons.beside(lambda: gradient(terms[-1])) if len(terms) > 1 and self.token_scores is None else None
-        done = [gradient(term) for term in (terms if last is None else terms[:-1])]
-        if last is not None:
-            done.append(last())
         self.optimiser.zero_grad(set_to_none=True)
-        for _, gradients, _ in reversed(done):
-            for parameter, value in zip(self.parameters.values(), gradients, strict=True):
+        terms = self._terms(part, lesson)
+        if self._parts_threads(lesson):
+            last = lessons.beside(partial(gradient, terms[-1]))
+            gradients: Iterator[Gradient] = reversed([*map(gradient, terms[:-1]), last()])
+        else:
+            gradients = map(gradient, reversed(terms))
+        losses: list[Tensor] = []
+        told: list[dict[str, float]] = []
+        for loss, values, figures in gradients:  # in the order in which one backward pass would add them
+            losses.append(loss)
+            told.append(figures)
+            for parameter, value in zip(self.parameters.values(), values, strict=True):
                 if value is not None:
                     parameter.grad = value if parameter.grad is None else parameter.grad.add_(value)
-        figures = {name: value for _, _, more in done for name, value in more.items()}
-        return figures | {"loss": float(sum((loss for loss, _, _ in done), torch.zeros((), device=self.policy.device)))}
+        total = sum(reversed(losses), torch.zeros((), device=self.policy.device))
+        return {name: value for figures in reversed(told) for name, value in figures.items()} | {"loss": float(total)}
+
+    def _parts_threads(self, lesson: Lesson) -> bool:
+        """Whether the anchored term, which has modules of its own then, runs beside the others.
+
+        Not where it asks the reward's scorer, nor beside a critic's adapter: switching adapters touches flags of tensors
+        that both threads differentiate.
+        """
+        apart = self.beside is not self.policy and lesson.anchored is not None and self.token_scores is None
+        return apart and self.policy.settings.critic == "shared"
 
     def _minibatches(self) -> list[Tensor]:
         size, rows = self.settings.minibatch_size, self.settings.batch_size

@@ -94,6 +94,7 @@ class SideBySide:
         self.threads = threads // processes
         self._running: list[subprocess.Popen[str]] = []
         self._leaving = False
+        self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(processes)
         self._futures = {job.folder: self._pool.submit(self._make, job) for job in jobs}
 
@@ -117,14 +118,15 @@ class SideBySide:
             content = _to_json(job, self.start, self.settings, self.cache, self.threads, self.questions)
             path.write_text(json.dumps(content), encoding="utf-8")
             command, environment = python_module("deattrib.runs.making", path)
-            if self._leaving:
-                return
-            process = subprocess.Popen(
-                command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
-            )  # fmt: skip
-            self._running.append(process)
+            with self._lock:  # or a process that begins while the context is left would be waited for
+                if self._leaving:
+                    return
+                process = subprocess.Popen(
+                    command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+                )
+                self._running.append(process)
             _, errors = process.communicate()
-            if process.returncode or not job.done:
+            if not job.done:  # where only its questions failed, the run asks them itself
                 last = (errors.strip().splitlines() or ["it wrote nothing"])[-1]
                 raise ModelError(f"Making the {job.what} failed in its own process (exit code {process.returncode}): {last}")
 
@@ -132,10 +134,11 @@ class SideBySide:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._leaving = True
-        for process in self._running:
-            if process.poll() is None:
-                process.terminate()
+        with self._lock:
+            self._leaving = True
+            for process in self._running:
+                if process.poll() is None:
+                    process.terminate()
         self._pool.shutdown(cancel_futures=True)
 
 
@@ -194,12 +197,12 @@ def main(path: str) -> None:
     recipe = TrainingSettings.model_validate(job["recipe"])
     with one_thread_if_small(model):
         model = fine_tune(model, codec, _rows(job["rows"]), recipe, seed=job["seed"], kept=job["kept"])
-    store(model, tokenizer, Path(job["folder"]), seconds=time.perf_counter() - begin)
-    if job["questions"] is not None:
-        parts = {name: _rows(items) for name, items in job["questions"]["parts"].items()}
-        asked = EvaluationSettings.model_validate(job["questions"]["settings"])
-        frozen = LanguageModel(model, codec)
-        evaluate_cached(frozen, parts, asked, weights=fingerprint(model), cache=Path(job["cache"]))
+        store(model, tokenizer, Path(job["folder"]), seconds=time.perf_counter() - begin)
+        if job["questions"] is not None:
+            parts = {name: _rows(items) for name, items in job["questions"]["parts"].items()}
+            asked = EvaluationSettings.model_validate(job["questions"]["settings"])
+            frozen = LanguageModel(model, codec)
+            evaluate_cached(frozen, parts, asked, weights=fingerprint(model), cache=Path(job["cache"]))
 
 
 def follow_parent(parent: int) -> None:

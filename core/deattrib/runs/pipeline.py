@@ -182,8 +182,10 @@ def _carry_out(
             )
             listener.stage("scorer", f"fitting and calibrating {reward_name(config)}")
             reward = session.fit_reward()
+            stack.callback(reward.close)
             listener.stage("scorer", "fitting the referee")
             referee = session.fit_referee()
+            stack.callback(referee.close)
         with _timed(seconds, "unlearn"):
             unlearner = session.make_unlearner(reward, ahead=spare)
             listener.stage("unlearn", f"{unlearner.steps} steps of {unlearner.name}")
@@ -194,8 +196,6 @@ def _carry_out(
             listener.stage("evaluate")
             ended = Ended(config, corpus, final, session, unlearner, reward, referee)
             metrics = write_outcome(folder, ended, seconds, listener, cache=cache, spare=spare)
-        reward.close()
-        referee.close()
         return metrics
 
 

@@ -1,7 +1,7 @@
 """Tuning a method at a stated budget: the same number of runs for every method, chosen by the one score.
 
 Each trial is settings from the method's search space, run on every tuning seed; the trial with the highest median score is
-taken, one that did not collapse before one that did. Rows that are reported are never seen: seeds must differ from the
+taken, one that did not collapse before one that did. Forget rows that are reported are never seen: seeds must differ from the
 reported ones, and `deattrib compare --tuned` refuses settings that were tuned on a corpus it reports (which happens
 where the corpus does not follow the seed).
 
