@@ -121,7 +121,7 @@ def test_folders_without_labels_are_told_apart_by_their_names(make_run: Make, tm
         "classifier-seed0": "dareu · classifier",
         "demo-classifier-seed1": "dareu · classifier",
         "anchored-alone-seed0": "dareu · classifier · anchored-alone",
-        "demo-npo-classifier-seed0-2": "npo",
+        "demo-npo-classifier-seed0-2": "npo · demo-npo-classifier-2",  # a second folder of that name: other settings
     }
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import random
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
 
-from deattrib import Rows, Scorer, ScorerContext
+from deattrib import Policy, Rows, Scorer, ScorerContext
 
 
 class Overlap(Scorer):
@@ -137,17 +138,18 @@ class Thawer(Overlap):
         context.base.model.requires_grad_(True)
 
 
-class KeepsTheModule(Scorer):
-    """Reads the policy's own module and takes it for the original."""
+class FindsThePolicy(Scorer):
+    """Looks for the policy behind the context's back and takes its backbone for the original."""
 
-    name = "keeps-the-module"
+    name = "finds-the-policy"
 
     def fit(self, context: ScorerContext) -> None:
         self.context = context
 
     def score(self, rows: Rows) -> Any:
-        original: Any = self.context.original
-        model = original.policy.backbone if hasattr(original, "policy") else original.model
+        model: Any = self.context.original.model
+        policies = (item for item in gc.get_objects() if type(item) is Policy)
+        model = next((policy.backbone for policy in policies if policy.original().model is model), model)
         logits = model(input_ids=rows.batch.input_ids, attention_mask=rows.batch.attention_mask).logits
         return logits[:, rows.batch.prompt_ids.shape[1] - 1].logsumexp(-1)
 
@@ -199,7 +201,7 @@ BROKEN: list[tuple[type[Scorer], str, str]] = [
     (Vandal, "leaves_no_trace", "base model are not the same"),
     (Trainer, "leaves_no_trace", "train/eval mode"),
     (Thawer, "leaves_no_trace", "no longer frozen"),
-    (KeepsTheModule, "the_policy_may_move", "policy has moved"),
+    (FindsThePolicy, "the_policy_may_move", "policy has moved"),
     (NeedsTwoOwners, "one_owner", "IndexError"),
     (NeedsTwoRows, "one_example", "IndexError"),
     (NeedsWords, "empty_and_unicode_responses", "ZeroDivisionError"),

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar
 
 import pytest
-from tests.testing.broken import BROKEN, KeepsTheModule, Nameless, NeedsTwoOwners, Overlap
+from tests.testing.broken import BROKEN, FindsThePolicy, Nameless, NeedsTwoOwners, Overlap
 
 from deattrib import ConfigError, GuardedScorer, Rows, Scorer, ScorerContext, ScorerError
 from deattrib.testing import CHECKS, Bench, ContractFailure, ContractSkip, ScorerContract, World, run_contract
@@ -111,7 +111,7 @@ def test_a_scorer_that_says_it_is_owner_free_is_excused_and_held_to_it(contract_
 
 
 def test_a_scorer_that_reads_the_policy_on_purpose_may_move_with_it(contract_world: World) -> None:
-    class Reader(KeepsTheModule):
+    class Reader(FindsThePolicy):
         def score(self, rows: Rows) -> Any:
             assert self.context.policy is not None
             return super().score(rows)
