@@ -14,32 +14,10 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-COLUMNS = {
-    "attribution": "attribution",
-    "forget_rouge": "forget ROUGE",
-    "fact_recall": "fact recall",
-    "extraction_strength": "extraction",
-    "ks_distance": "KS distance",
-    "tow": "ToW",
-    "retain_rouge": "retain",
-    "retain_paraphrase_rouge": "rephrased",
-    "world_rouge": "world",
-    "model_utility": "utility",
-    "gibberish_rate": "gibberish",
-    "distinct_answer_rate": "distinct",
-    "mean_length": "length",
-    "oracle_perplexity": "perplexity",
-}
+from deattrib.compare.markdown import COLUMNS as ALL_COLUMNS
+from deattrib.compare.markdown import cell
 
-
-def cell(values: list[float | None]) -> str:
-    numbers = [value for value in values if value is not None]
-    if not numbers:
-        return "–"
-    median = statistics.median(numbers)
-    if len(numbers) == 1 or max(numbers) - min(numbers) < 0.0005:
-        return f"{median:.3f}"
-    return f"{median:.3f} [{min(numbers):.3f}, {max(numbers):.3f}]"
+COLUMNS = {key: label for key, label in ALL_COLUMNS.items() if key not in ("score", "closeness attacks", "seconds")}
 
 
 def targets(folders: list[str]) -> None:

@@ -49,7 +49,7 @@ def markdown(rows: Sequence[Mapping[str, Any]]) -> str:
     lines = ["| | runs | " + " | ".join(COLUMNS[key] for key in columns) + " |", "|---" * (len(columns) + 2) + "|"]
     for name, figures in shown.items():
         title = f"{_safe(name)} (collapsed)" if _collapsed(figures) else _safe(name)
-        cells = [_cell(list(figures.get(key, {}).values())) for key in columns]
+        cells = [cell(list(figures.get(key, {}).values())) for key in columns]
         lines.append(f"| {title} | {len(runs[name])} | " + " | ".join(cells) + " |")
     lines += ["", *(f"- {_safe(error)}" for error in errors)] if errors else []
     return "\n".join(lines)
@@ -61,7 +61,8 @@ def _collapsed(figures: Mapping[str, Mapping[int, float | None]]) -> bool:
     return 2 * sum(value or 0 for value in values) >= len(values) > 0
 
 
-def _cell(values: Sequence[float | None]) -> str:
+def cell(values: Sequence[float | None]) -> str:
+    """Median and range over seeds; the median alone where they are the same."""
     found = spread(values)
     if found is None:
         return "–"
