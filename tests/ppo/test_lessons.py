@@ -107,3 +107,16 @@ def test_lessons_in_turn_are_drawn_when_wanted(make: Make, tiny_corpus: Corpus) 
     with apart.ahead(4) as drawn:
         next(drawn)
     assert same(apart._position(), after_one)
+
+
+def test_a_twin_of_views_shares_memory_and_ties_but_no_flag(tiny_model: nn.Module) -> None:
+    other = twin(tiny_model, views=True)
+    theirs = dict(other.named_parameters())
+    flags = {name: value.requires_grad for name, value in tiny_model.named_parameters()}
+    assert {name: value.data_ptr() for name, value in tiny_model.named_parameters()} == {
+        name: value.data_ptr() for name, value in theirs.items()
+    }
+    assert list(theirs) == [name for name, _ in tiny_model.named_parameters()]  # a tied tensor is still listed once
+    assert not any(value.requires_grad for value in theirs.values())
+    next(iter(theirs.values())).requires_grad_(True)
+    assert flags == {name: value.requires_grad for name, value in tiny_model.named_parameters()}

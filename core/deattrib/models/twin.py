@@ -16,11 +16,15 @@ from torch import nn
 M = TypeVar("M", bound=nn.Module)
 
 
-def twin(model: M, *, also: Iterable[object] = ()) -> M:
+def twin(model: M, *, also: Iterable[object] = (), views: bool = False) -> M:
     """The model again, every parameter and buffer the very same tensor; in eval mode, and no flag of a tensor is touched.
 
     Args:
         also: objects in it that are shared like the tensors.
+        views: parameters are frozen objects of their own over the same memory: what freezes or trains one of the two models
+            does not reach the other's flags. Tied parameters stay tied.
     """
     shared = {id(item): item for item in itertools.chain(model.parameters(), model.buffers(), also)}
+    if views:
+        shared |= {id(item): nn.Parameter(item.detach(), requires_grad=False) for item in model.parameters()}
     return copy.deepcopy(model, shared).eval()

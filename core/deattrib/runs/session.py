@@ -16,6 +16,7 @@ from deattrib.errors import ConfigError
 from deattrib.methods.choose import choose_method
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
+from deattrib.models.twin import twin
 from deattrib.ppo.settings import PPOSettings
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.config import RunConfig
@@ -102,7 +103,9 @@ class Session:
         Args:
             ahead: a processor is free to prepare what does not depend on the policy.
         """
-        policy = Policy(self._original.clone(), self._original.codec, self.config.policy, seed=self.config.seed)
+        lora = self.config.policy.adapter == "lora"  # then nothing writes into the weights, and one copy serves both
+        model = twin(self._original.model, views=True) if lora else self._original.clone()
+        policy = Policy(model, self._original.codec, self.config.policy, seed=self.config.seed)
         self._policy = policy
         self._original = policy.original()
         reward.watch(policy)
