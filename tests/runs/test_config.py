@@ -38,7 +38,7 @@ def test_each_layer_goes_over_the_one_before(tmp_path: Path) -> None:
 
 
 def test_a_resolved_config_loads_again_unchanged() -> None:
-    for preset in ("default", "paper"):
+    for preset in ("default", "paper", "ppo"):
         config = build_config(data={"preset": preset})
         assert validate(RunConfig, config.plain(), source="again") == config
 
@@ -66,5 +66,6 @@ def test_references_follow_what_is_there(tiny_corpus: Corpus, tiny_llama: object
     assert (without_names.reward.reference, without_names.anchor.towards) == ("base", "base")
     with pytest.raises(ConfigError, match=r"identity.*model\.base"):
         settle_references(ppo, nameless, None)
-    paper = build_config(data={"preset": "paper"}).ppo
-    assert settle_references(paper, nameless, None) == paper
+    for preset in ("paper", "ppo"):  # these need neither
+        alone = build_config(data={"preset": preset}).ppo
+        assert settle_references(alone, nameless, None) == alone

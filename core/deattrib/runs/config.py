@@ -50,7 +50,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     """Everything that decides what a run computes."""
 
     name: str = Field("run", description="Of the run folder and the titles.")
-    preset: Literal["default", "paper"] = Field(
+    preset: Literal["default", "paper", "ppo"] = Field(
         "default", description="Values for everything that is not set; see docs/presets.md."
     )
     seed: int = Field(0, ge=0, description="Everything random follows from it.")
@@ -127,7 +127,19 @@ PAPER: dict[str, Any] = {
         "anchor": {"hinge": 0.0, "kl": 0.0},
     },
 }
-PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER}
+# The reward alone: no anchored term, no reference. Needs prompts, not names, a base model or the owners' true answers.
+PPO: dict[str, Any] = {
+    "ppo": {
+        "policy_weight": 1.0,
+        "batch_size": 32,
+        "minibatch_size": 32,
+        "temperature": 1.5,
+        "reward": {"reference": "none"},
+        "retain": {"weight": 2.0},
+        "anchor": {"hinge": 0.0, "kl": 0.0},
+    }
+}
+PRESETS: dict[str, dict[str, Any]] = {"default": {}, "paper": PAPER, "ppo": PPO}
 
 
 def build_config(

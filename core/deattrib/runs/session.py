@@ -156,8 +156,7 @@ def settle_references(settings: PPOSettings, corpus: Corpus, base: LanguageModel
         raise ConfigError(
             f"The default compares with the same question about another owner, and {len(unnamed)} of {len(corpus.owners)} "
             f"owners have no name to swap (first: {unnamed[0]!r}); nor is there a base model to compare with instead. Give "
-            "`identity` per row (or corpus.identities_path), or model.base, or set ppo.reward.reference: none and "
-            "ppo.anchor: {hinge: 0, kl: 0}."
+            "`identity` per row (or corpus.identities_path), or model.base, or take preset: ppo, which needs neither."
         )
     reward = settings.reward.model_copy(update={"reference": "base"}) if needs_reward else settings.reward
     anchor = settings.anchor.model_copy(update={"towards": "base"}) if needs_anchor else settings.anchor
