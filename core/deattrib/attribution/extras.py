@@ -26,7 +26,7 @@ def extra_of(module: str, distribution: str) -> str | None:
     """The smallest extra of a distribution that brings a module; None if there is none."""
     top = module.split(".")[0]
     wanted = {canonicalize_name(top), canonicalize_name(DISTRIBUTIONS.get(top, top))}
-    extras = _extras(distribution)
+    extras = extras_of(distribution)
     found = [name for name, needs in extras.items() if wanted & {canonicalize_name(item.name) for item in needs}]
     return min(found, key=lambda name: (len(extras[name]), name), default=None)
 
@@ -41,7 +41,7 @@ def missing_extra(needs: Sequence[str]) -> str | None:
             wanted = Requirement(need)
         except InvalidRequirement:
             continue
-        extras = _extras(wanted.name) if wanted.extras else {}
+        extras = extras_of(wanted.name) if wanted.extras else {}
         for extra in sorted(wanted.extras):
             absent = [str(item.name) for item in extras.get(canonicalize_name(extra), []) if not _installed(item)]
             if absent:
@@ -56,7 +56,7 @@ def _installed(item: Requirement) -> bool:
         return False
 
 
-def _extras(distribution: str) -> dict[str, list[Requirement]]:
+def extras_of(distribution: str) -> dict[str, list[Requirement]]:
     """Extra -> what it adds to the plain installation."""
     try:
         found = metadata.distribution(distribution)

@@ -12,6 +12,7 @@ from deattrib.cli.audit import audit
 from deattrib.cli.check import check
 from deattrib.cli.compare import compare
 from deattrib.cli.demo import demo
+from deattrib.cli.doctor import doctor
 from deattrib.cli.evaluate import evaluate
 from deattrib.cli.new_scorer import new_scorer
 from deattrib.cli.plugins import plugins
@@ -38,6 +39,7 @@ app.command()(plugins)
 app.command()(score)
 app.command()(check)
 app.command()(new_scorer)
+app.command()(doctor)
 
 
 def _version(value: bool) -> None:

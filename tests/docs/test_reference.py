@@ -1,0 +1,133 @@
+"""Nothing is undocumented: hooks and their arguments, settings of the run and of every plugin, commands and their options.
+
+The reference pages are made from the code; what is held here is that they are up to date, and that the code says something.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import pytest
+from pydantic import BaseModel
+from tests.docs.fences import DOCS, ROOT, BLOCKS
+
+from deattrib import AttributionReward, PluginRegistry, RunConfig
+from deattrib.cli import show
+from deattrib.cli.main import app
+
+
+def load(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATE = load("generate")
+PAGES: dict[str, str] = GENERATE.pages()
+HOOKS = {name: function for name, function in vars(AttributionReward).items() if not name.startswith("_")}
+COMMANDS = {entry.name or entry.callback.__name__.replace("_", "-"): entry.callback for entry in app.registered_commands if entry.callback}
+LISTING = [entry for entry in PluginRegistry().listing() if entry["distribution"] == "deattrib"]
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_a_generated_page_is_up_to_date(name: str) -> None:
+    assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name], "run `make docs`"
+
+
+@pytest.mark.parametrize("name", sorted(HOOKS))
+def test_a_hook_documents_itself_and_each_argument(name: str) -> None:
+    (part,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGES["hooks.md"], re.M | re.S)
+    assert inspect.getdoc(HOOKS[name]) and f"{name}(" in part
+    for argument in inspect.signature(HOOKS[name]).parameters:
+        if argument != "self":
+            assert re.search(rf"^- `{argument}`: \S", part, re.M), argument
+    if name in ("scorers", "metrics", "methods", "attacks"):
+        assert re.search(r"^- returns: \S", part, re.M)
+
+
+def sections(model: type[BaseModel], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            assert (kind.__doc__ or "").strip(), f"{path}{name} does not say what it is"
+            yield from sections(kind, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", field
+
+
+def test_every_setting_says_what_it_is() -> None:
+    fields = dict(sections(RunConfig))
+    assert len(fields) > 100
+    assert [name for name, field in fields.items() if len(field.description or "") < 8] == []
+    assert [name for name in fields if f"| `{name}` |" not in PAGES["settings.md"]] == []
+
+
+@pytest.mark.parametrize("entry", LISTING, ids=lambda entry: f"{entry['kind']}-{entry['name']}")
+def test_what_comes_with_the_library_says_what_it_is_and_what_each_setting_is(entry: dict[str, Any]) -> None:
+    cls = getattr(PluginRegistry(), entry["kind"])(entry["name"])
+    (part,) = re.findall(rf"^### {entry['name']}\n(.*?)(?=^##|\Z)", PAGES["catalogue.md"].split(f"## {entry['kind']}s\n")[1].split("\n## ")[0], re.M | re.S)
+    assert len(entry["summary"]) > 15 and entry["summary"] in part
+    for name, field in cls.Params.model_fields.items():
+        assert len(field.description or "") > 7, name
+        assert f"| `{name}` |" in part
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_a_command_says_what_it_and_each_option_is_for(name: str) -> None:
+    (part,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGES["commands.md"], re.M | re.S)
+    assert inspect.getdoc(COMMANDS[name])
+    hints = get_type_hints(COMMANDS[name], include_extras=True)
+    hints.pop("return")
+    rows = [line for line in part.splitlines() if line.startswith("| `")]
+    assert len(rows) == len(hints)
+    assert all(len(hint.__metadata__[0].help) > 8 for hint in hints.values())
+    shown = [re.findall(r"`(--[\w-]+)", row) for row in rows]
+    assert all(re.fullmatch(r"--[a-z][a-z-]*[a-z]", option) for options in shown for option in options)
+
+
+def test_every_command_is_met_outside_the_reference() -> None:
+    """Somebody who reads README and the pages written by hand meets each command once in a line to type."""
+    typed = "\n".join(block.text for block in BLOCKS if block.language == "sh")
+    assert [name for name in COMMANDS if f"deattrib {name}" not in typed] == []
+
+
+# -- README's excerpts ------------------------------------------------------------------------------------------------------
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLE = next(block.text for block in BLOCKS if block.page == "README.md" and "original" in block.text.split("\n")[0])
+
+
+def test_the_table_in_the_readme_has_the_lines_that_the_demo_prints() -> None:
+    head, *lines = TABLE.rstrip("\n").splitlines()
+    assert head.split("  ")[-1].strip() == "oracle 2" and re.findall(r"original|unlearned|oracle 2|oracle", head) == [label for _, label in show.ROWS]
+    assert [line[:16].rstrip() + line[16] for line in lines] == [label + arrow for _, label, arrow in show.COLUMNS]
+    assert all(re.fullmatch(r"( +(\d+\.\d{3}|–)){4}", line[17:]) for line in lines)
+
+
+def test_the_table_is_made_anew_from_a_run() -> None:
+    """With other figures the same place, the same form; with its own figures nothing moves."""
+    _, *lines = TABLE.rstrip("\n").splitlines()
+    columns = [line[17:].split() for line in lines]
+    rows = {
+        key: {figure: float(columns[j][i]) for j, (figure, _, _) in enumerate(show.COLUMNS)} for i, (key, _) in enumerate(show.ROWS)
+    }
+    assert GENERATE.with_table(README, {"rows": rows}) == README
+    rows["unlearned"]["tow"] = 0.123
+    changed = GENERATE.with_table(README, {"rows": rows})
+    assert changed != README and changed.count("\n") == README.count("\n") and " 0.123 " in changed
+
+
+def test_settings_that_the_readme_shows_of_a_row_are_columns_of_the_reader() -> None:
+    """What README says a line of rows.jsonl may hold is what the reader takes."""
+    from deattrib.corpus import jsonl
+
+    (said,) = re.findall(r"\(optional: (.*?)\)", " ".join(README.split()))
+    assert set(re.findall(r"`(\w+)`", said)) <= set(re.findall(r'"(\w+)"', inspect.getsource(jsonl)))
+    assert json.loads('{"owner": "a", "prompt": "p", "response": "r"}').keys() <= set(re.findall(r'"(\w+)"', inspect.getsource(jsonl)))
