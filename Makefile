@@ -1,10 +1,12 @@
 # make demo  - set up an environment, then forget two owners and show what came of it
 # make test  - the fast tests          make test-slow - the slow ones
 # make lint  - formatting, imports between parts, types
+# make docs  - the generated pages, then the site in site/
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+SITE := $(VENV)/.site
 
 .PHONY: demo test test-slow lint docs bench clean
 
@@ -31,12 +33,18 @@ lint: $(INSTALLED)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
-docs: $(INSTALLED)
+$(SITE): $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[docs]'
+	touch $(SITE)
+
+# No network is needed beyond that installation; a warning is an error.
+docs: $(SITE)
 	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
 	$(BIN)/python tests/benchmarks/ppo_step.py
 	$(BIN)/python tests/benchmarks/attribution.py
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) dist build site

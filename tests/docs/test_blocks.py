@@ -122,7 +122,8 @@ def test_a_wrong_command_line_is_caught(line: str) -> None:
 # -- settings and other files -----------------------------------------------------------------------------------------------
 @pytest.mark.parametrize("block", of("yaml"), ids=str)
 def test_a_config_is_valid(block: Block) -> None:
-    assert build_config(data=parse_yaml(block.tested, source=str(block)))
+    for part in block.tested.split("\n---\n"):
+        assert build_config(data=parse_yaml(part, source=str(block)))
 
 
 @pytest.mark.parametrize("block", of("toml", "json"), ids=str)
