@@ -1,7 +1,7 @@
 """What mkdocs does not do by itself: pages for the files of the repository that the docs link to, and blank lines before lists.
 
-On the repository's own pages a link such as ../examples/resume.py shows the file, and a list may follow its sentence at once; the
-site has to be made to do the same. Nothing is copied into docs/.
+On the repository's own pages a link such as ../examples/resume.py shows the file, and a list may follow its sentence at once;
+the site has to be made to do the same. Nothing is copied into docs/.
 """
 
 from __future__ import annotations

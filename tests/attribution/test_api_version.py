@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from deattrib import Scorer
+from deattrib import Attack, Method, Metric, Scorer
 from deattrib.attribution import loading
 from deattrib.attribution.loading import check_class
 from deattrib.errors import PluginError
@@ -43,6 +43,17 @@ def test_an_older_one_is_told_to_be_upgraded() -> None:
 def test_a_newer_one_needs_a_newer_engine() -> None:
     with pytest.raises(PluginError, match=r"interface 5 .*pip install --upgrade deattrib"):
         check_class(written_for(5), "scorer")
+
+
+@pytest.mark.usefixtures("interface_2_to_4")
+@pytest.mark.parametrize(("kind", "base"), [("metric", Metric), ("method", Method), ("attack", Attack)])
+def test_the_number_counts_for_every_kind_of_plugin(kind: str, base: type[Any]) -> None:
+    check_class(type("Some", (base,), {"name": "some", "api_version": 3}), kind)
+    check_class(type("Some", (base,), {"name": "some"}), kind)  # one that says nothing is of the present interface
+    with pytest.raises(PluginError, match=rf"{kind} 'some' was written for plugin interface 1, .* takes 2 to 4"):
+        check_class(type("Some", (base,), {"name": "some", "api_version": 1}), kind)
+    with pytest.raises(PluginError, match=rf"{kind} 'some' .* interface 5 and needs a newer deattrib"):
+        check_class(type("Some", (base,), {"name": "some", "api_version": 5}), kind)
 
 
 @pytest.mark.parametrize("version", [0, True, "1", None])

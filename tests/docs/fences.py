@@ -1,7 +1,7 @@
 """Code blocks of README and docs, and what the comment above one says about how it is tested.
 
-    <!-- not run: WHY -->                  a block that cannot run here; it is still parsed
-    <!-- run with: OLD -> NEW -->          what is smaller in the test; may stand several times
+<!-- not run: WHY -->                  a block that cannot run here; it is still parsed
+<!-- run with: OLD -> NEW -->          what is smaller in the test; may stand several times
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", *sorted(DOCS.rglob("*.md"))]
-FENCE = re.compile(r"(?P<marks>(?:^<!-- (?:not run|run with): [^\n]*-->\n)*)^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S)
+FENCE = re.compile(
+    r"(?P<marks>(?:^<!-- (?:not run|run with): [^\n]*-->\n)*)^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.M | re.S
+)
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import re
 import shlex
 import tomllib
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,7 +59,9 @@ def command_lines(block: Block) -> list[list[str]]:
     return [command for command in found if command[0] != "for"]
 
 
-LINES = [pytest.param(block, words, id=f"{block}-{' '.join(words)[:60]}") for block in of("sh") for words in command_lines(block)]
+LINES = [
+    pytest.param(block, words, id=f"{block}-{' '.join(words)[:60]}") for block in of("sh") for words in command_lines(block)
+]
 
 
 def check_deattrib(words: list[str], registry: PluginRegistry) -> None:
@@ -68,7 +70,7 @@ def check_deattrib(words: list[str], registry: PluginRegistry) -> None:
         return
     command = GROUP.commands[words[0]]
     command.make_context(words[0], list(words[1:]))  # raises where typer would refuse
-    for option, value in zip(words, words[1:], strict=False):
+    for option, value in itertools.pairwise(words):
         if option in OPTIONS:
             for name in value.split(","):
                 name = name.split(":")[0]
@@ -113,7 +115,7 @@ def test_a_command_line_is_one(block: Block, words: list[str]) -> None:
                                   "deattrib demo --reward clasifier", "deattrib demo --seed x"])  # fmt: skip
 def test_a_wrong_command_line_is_caught(line: str) -> None:
     (words,) = command_lines(Block("x", 1, "sh", line + "  # a comment\n"))
-    with pytest.raises(Exception) as caught:  # noqa: PT011 - which one depends on the version of typer
+    with pytest.raises(Exception) as caught:  # which one depends on the version of typer: see below
         test_a_command_line_is_one(Block("x", 1, "sh", line), words)
     kinds = {"NoSuchOption", "NoSuchCommand", "BadParameter", "KeyError", "ConfigError", "PluginError"}
     assert type(caught.value).__name__ in kinds
@@ -163,8 +165,17 @@ def test_python_runs(page: str, given: dict[str, Any], monkeypatch: pytest.Monke
     monkeypatch.chdir(given["folder"])
     world = given["world"]
     overlap = type("MyOverlap", (Scorer,), {"name": "my-overlap", "score": share_of_words, "fit": remember_words})
-    names: dict[str, Any] = {"corpus": given["corpus"], "model": world.original.clone().requires_grad_(True), "tokenizer": world.codec.tokenizer}
-    names |= {"MyOverlap": overlap, "__name__": "my_module", "SMALL": SMALL, "SCALE": CalibrationSettings(**SMALL["calibration"])}
+    names: dict[str, Any] = {
+        "corpus": given["corpus"],
+        "model": world.original.clone().requires_grad_(True),
+        "tokenizer": world.codec.tokenizer,
+    }
+    names |= {
+        "MyOverlap": overlap,
+        "__name__": "my_module",
+        "SMALL": SMALL,
+        "SCALE": CalibrationSettings(**SMALL["calibration"]),
+    }
     run = 0
     for block in of("python"):
         if block.page == page and not block.reason:

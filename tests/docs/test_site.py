@@ -1,4 +1,4 @@
-"""The site: its navigation names every page, every link leads somewhere, and it builds without a warning and without a network."""
+"""The site: its navigation names every page, every link leads somewhere, it builds without a warning and fetches nothing."""
 
 from __future__ import annotations
 
@@ -19,6 +19,12 @@ from deattrib.attribution.plugins import PluginRegistry
 
 NAVIGATION = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
 GENERATED = {"CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "examples/index.md"}  # by docs/site_hooks.py
+
+
+def brought(kind: str) -> list[str]:
+    """Names of what comes with the library."""
+    listing = PluginRegistry().listing()
+    return [entry["name"] for entry in listing if entry["kind"] == kind and entry["distribution"] == "deattrib"]
 
 
 def leaves(part: Any) -> list[str]:
@@ -58,14 +64,13 @@ def test_every_scorer_has_a_page() -> None:
     """Or a place on the page of its family, which names it in its heading or a table."""
     pages = "\n".join(path.read_text(encoding="utf-8") for path in (DOCS / "scorers").glob("*.md"))
     heads = set(re.findall(r"[\w-]+", " ".join(re.findall(r"^# (.*)$", pages, re.M))))
-    names = [entry["name"] for entry in PluginRegistry().listing() if entry["kind"] == "scorer" and entry["distribution"] == "deattrib"]
+    names = brought("scorer")
     assert len(names) >= 15 and [name for name in names if name not in heads] == []
 
 
 def test_every_method_has_a_section() -> None:
     page = (DOCS / "methods.md").read_text(encoding="utf-8")
-    names = [entry["name"] for entry in PluginRegistry().listing() if entry["kind"] == "method" and entry["distribution"] == "deattrib"]
-    assert [name for name in names if name != "dareu" and f"\n## {name}\n" not in page] == [] and "`dareu`" in page
+    assert [name for name in brought("method") if name != "dareu" and f"\n## {name}\n" not in page] == [] and "`dareu`" in page
 
 
 def test_the_picture_is_whole_and_fetches_nothing() -> None:

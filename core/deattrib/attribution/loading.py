@@ -79,25 +79,32 @@ def check_class(cls: Any, kind: str) -> None:
             f"{kind} class {cls.__name__} has name = {name!r}: expected a word of at most 64 lower-case letters, digits, "
             '"-" and "_", such as name = "my-scorer".'
         )
+    _check_interface(cls, kind)
     if kind == "scorer":
         _check_scorer(cls)
+
+
+def _check_interface(cls: type[Any], kind: str) -> None:
+    """Refuse what was written for an interface that this engine does not have; who says nothing means the present one."""
+    version = getattr(cls, "api_version", API_VERSION)
+    who = f"{kind} {getattr(cls, 'name', '')!r}"
+    if isinstance(version, bool) or not isinstance(version, int) or version < 1:
+        raise PluginError(f"{who} has api_version = {version!r}: expected an integer from 1.")
+    if version > API_VERSION:
+        raise PluginError(
+            f"{who} was written for plugin interface {version} and needs a newer deattrib: this one has interface "
+            f"{API_VERSION}. Upgrade with: pip install --upgrade deattrib"
+        )
+    if version < OLDEST_API_VERSION:
+        raise PluginError(
+            f"{who} was written for plugin interface {version}, and this deattrib takes {OLDEST_API_VERSION} to {API_VERSION}. "
+            "Upgrade the distribution that brings it."
+        )
 
 
 def _check_scorer(cls: type[Any]) -> None:
     if not issubclass(cls, Scorer):
         raise PluginError(f"class {cls.__name__} is not derived from deattrib.Scorer: write `class {cls.__name__}(Scorer):`.")
-    if isinstance(cls.api_version, bool) or not isinstance(cls.api_version, int) or cls.api_version < 1:
-        raise PluginError(f"scorer {cls.name!r} has api_version = {cls.api_version!r}: expected an integer from 1.")
-    if cls.api_version > API_VERSION:
-        raise PluginError(
-            f"scorer {cls.name!r} was written for plugin interface {cls.api_version} and needs a newer deattrib: this one "
-            f"has interface {API_VERSION}. Upgrade with: pip install --upgrade deattrib"
-        )
-    if cls.api_version < OLDEST_API_VERSION:
-        raise PluginError(
-            f"scorer {cls.name!r} was written for plugin interface {cls.api_version}, and this deattrib takes "
-            f"{OLDEST_API_VERSION} to {API_VERSION}. Upgrade the distribution that brings it."
-        )
     if cls.fidelity not in get_args(Fidelity):
         raise PluginError(
             f"scorer {cls.name!r} has fidelity = {cls.fidelity!r}.{did_you_mean(str(cls.fidelity), get_args(Fidelity))}"

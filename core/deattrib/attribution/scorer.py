@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from deattrib.models.language_model import Codec, LanguageModel
 
 API_VERSION = 1
-OLDEST_API_VERSION = 1  # scorers written for an older interface than this are refused
+OLDEST_API_VERSION = 1  # what was written for an older interface than this is refused
 Fidelity = Literal["exact", "approximate", "proxy", "control"]
 
 

@@ -1,8 +1,7 @@
-"""What `deattrib doctor` looks at: versions, optional parts, devices, the cache of models, plugins, and one tiny run.
+"""What `deattrib doctor` looks at: versions, optional parts, devices, the cache of models, plugins.
 
-Every part looks for itself and never raises: a broken installation is what this is for. What is wrong goes into `problems`, each
-with what to do next; a missing optional part is told, and is no problem. Nothing but the self-test loads torch for long, and
-nothing leaves a file behind.
+Every part looks for itself and never raises: a broken installation is what this is for. What is wrong goes into `problems`,
+each with what to do next; a missing optional part is told, and is no problem. Nothing is written.
 """
 
 from __future__ import annotations
@@ -21,7 +20,9 @@ from deattrib.errors import DeattribError
 
 DISTRIBUTION = "deattrib"
 FOR_DEVELOPERS = ("all", "dev", "docs")  # extras that give a user nothing new
-VARIABLES = ("DEATTRIB_CACHE", "DEATTRIB_PLUGINS", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES")
+VARIABLES = (
+    "DEATTRIB_CACHE", "DEATTRIB_PLUGINS", "HF_HUB_OFFLINE", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "CUDA_VISIBLE_DEVICES",
+)  # fmt: skip
 
 
 def examine() -> dict[str, Any]:
