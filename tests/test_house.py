@@ -13,7 +13,8 @@ import deattrib
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "core").rglob("*.py"))
 FILES = CORE + sorted((ROOT / "plugins").rglob("*.py"))
-LONGEST = 500
+LONGEST = 300  # lines of a file
+LONGEST_FUNCTION = 60
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -52,6 +53,16 @@ def doors(tree: ast.Module) -> list[str]:
     return found
 
 
+def long_functions(tree: ast.Module, most: int) -> list[str]:
+    """Functions and methods of more lines than that, docstring included."""
+    return [
+        f"{node.name}: {length} lines"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and (length := (node.end_lineno or node.lineno) - node.lineno + 1) > most
+    ]
+
+
 def test_there_is_something_to_look_at() -> None:
     assert len(CORE) > 50 and len(FILES) > len(CORE)
 
@@ -61,8 +72,14 @@ def test_a_file_is_short_says_what_it_is_for_and_opens_no_door(path: Path) -> No
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     assert len(text.splitlines()) <= LONGEST
+    assert long_functions(tree, LONGEST_FUNCTION) == []
     assert (ast.get_docstring(tree) or "").strip(), "no module docstring"
     assert doors(tree) == []
+
+
+def test_a_long_function_is_seen() -> None:
+    tree = ast.parse("class A:\n    def f(self):\n        x = 1\n        return x\n\ndef g(): pass\n")
+    assert long_functions(tree, 2) == ["f: 3 lines"] and long_functions(tree, 3) == []
 
 
 @pytest.mark.parametrize("path", CORE, ids=names(CORE))
@@ -95,3 +112,25 @@ def test_every_public_name_resolves_and_is_listed_once() -> None:
     assert len(set(deattrib.__all__)) == len(deattrib.__all__)
     assert [name for name in deattrib.__all__ if getattr(deattrib, name, None) is None] == []
     assert set(deattrib.__all__) <= set(dir(deattrib))
+
+
+def test_the_house_that_is_drawn_is_the_house_that_stands() -> None:
+    """Every folder of core is in the table of docs/architecture.md and on a floor of the import rules, and nothing else is."""
+    import tomllib
+
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    drawn = set(re.findall(r"^\| `(\w+)/` \|", page, re.MULTILINE))
+    there = {path.parent.name for path in (ROOT / "core" / "deattrib").glob("*/__init__.py")}
+    assert drawn == there
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"]["contracts"]
+    (floors,) = [contract["layers"] for contract in contracts if contract["type"] == "layers"]
+    assert {name for floor in floors for name in floor.split(" | ")} == there | {"__main__", "errors"}
+
+
+def test_files_that_the_architecture_names_exist() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    places = [ROOT, ROOT / "core" / "deattrib", ROOT / "plugins" / "deattrib_scorers", ROOT / "core" / "deattrib" / "corpus"]
+    named = set(re.findall(r"`((?:[\w.-]+/)*_?[\w-]+\.(?:py|toml|md|yml))`", page))
+    assert len(named) > 20
+    missing = [name for name in named if not any((place / name).exists() or list(place.rglob(name)) for place in places)]
+    assert missing == []

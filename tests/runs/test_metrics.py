@@ -20,7 +20,7 @@ from deattrib.evaluation.rows import evaluate_model
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.runs.measured import measure_cached
-from deattrib.runs.metrics import BUILTIN, Chosen, apply_metrics, check_free, choose_metrics
+from deattrib.runs.metrics import BUILTIN, ReadyMetric, apply_metrics, check_free, choose_metrics
 
 SETTINGS = EvaluationSettings(
     forget_rows=4, retain_rows=1, retain_phrasing_rows=1, world_rows=1, max_new_tokens=2, interval_samples=20
@@ -72,7 +72,7 @@ def registry_with(*classes: type[Any], disable: tuple[str, ...] = ()) -> PluginR
     return registry
 
 
-def names(chosen: list[Chosen]) -> list[str]:
+def names(chosen: list[ReadyMetric]) -> list[str]:
     return [item.metric.name for item in chosen]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,6 +12,7 @@ import yaml
 from deattrib.errors import RunError
 from deattrib.evaluation.row_file import NAME, RowFigures, read_row_figures
 from deattrib.report.figures import mapping
+from deattrib.report.files import read_object
 
 ENGINE = "dareu"
 
@@ -66,8 +66,8 @@ def read_run(folder: Path, label: Label, *, error: str = "") -> ComparedRun:
     try:
         if error:
             raise RunError(error)
-        metrics = _with_attacks(_json(folder / "metrics.json"), folder / "attacks.json")
-        versions = mapping(_json(folder / "manifest.json").get("versions"))
+        metrics = _with_attacks(read_object(folder / "metrics.json", hint=" Has the run finished?"), folder / "attacks.json")
+        versions = mapping(read_object(folder / "manifest.json").get("versions"))
         figures = read_row_figures(folder / NAME) if (folder / NAME).is_file() else None
         config = mapping(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
     except (RunError, OSError, yaml.YAMLError, RecursionError) as problem:
@@ -81,7 +81,7 @@ def _with_attacks(metrics: Mapping[str, object], path: Path) -> Mapping[str, obj
     if not path.is_file():
         return metrics
     rows: dict[str, object] = dict(mapping(metrics.get("rows")))
-    for model, later in mapping(_json(path).get("rows")).items():
+    for model, later in mapping(read_object(path).get("rows")).items():
         row = mapping(rows.get(model))
         if row:
             rows[model] = {**row, "attacks": {**mapping(row.get("attacks")), **mapping(later)}}
@@ -100,7 +100,7 @@ def find_runs(folders: Iterable[Path]) -> list[ComparedRun]:
 def _unlabelled(folder: Path) -> ComparedRun | None:
     if not (folder / "metrics.json").is_file():
         return None
-    metrics = _json(folder / "metrics.json")
+    metrics = read_object(folder / "metrics.json")
     seed, method, reward = metrics.get("seed"), str(metrics.get("method") or ENGINE), str(metrics.get("reward") or "?")
     run = read_run(folder, Label(method, reward, "", seed if isinstance(seed, int) else 0))
     called = re.sub(r"-seed\d+", "", folder.name)  # the "-2" of a second folder of that name stays: other settings, most likely
@@ -115,15 +115,3 @@ def by_entry(runs: Sequence[ComparedRun]) -> dict[str, list[ComparedRun]]:
     for run in runs:
         found.setdefault(run.label.entry, []).append(run)
     return {name: sorted(group, key=lambda run: run.label.seed) for name, group in found.items()}
-
-
-def _json(path: Path) -> Mapping[str, object]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise RunError(f"{path} cannot be read: {error.strerror}. Has the run finished?") from error
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is not JSON ({error}); the run folder is damaged.") from error
-    if not isinstance(value, Mapping):
-        raise RunError(f"{path}: expected a JSON object, got a {type(value).__name__}; the run folder is damaged.")
-    return value

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Collection, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,20 +42,18 @@ def sample(
 
     Returns:
         A TokenBatch whose response_lengths count the stop token.
+
+    Raises:
+        ModelError: prompts and new tokens do not fit the model's context.
+        ValueError: no generator where one is needed.
     """
     if temperature > 0 and generator is None:
         raise ValueError("sample() needs a torch.Generator when temperature > 0: the global random state is not used.")
     device = prompt_ids.device
     rows, width = prompt_ids.shape
-    most = getattr(getattr(model, "config", None), "max_position_embeddings", None)
-    if most is not None and width + max_new_tokens > most:
-        raise ModelError(
-            f"Prompts of up to {width} tokens and {max_new_tokens} new ones do not fit the model's context of {most}: "
-            "shorten the prompts or lower max_new_tokens."
-        )
-    mask = torch.arange(width, device=device) >= (width - prompt_lengths)[:, None]
+    _check_room(model, width, max_new_tokens)
     attention = torch.zeros(rows, width + max_new_tokens, dtype=torch.int64, device=device)
-    attention[:, :width] = mask
+    attention[:, :width] = torch.arange(width, device=device) >= (width - prompt_lengths)[:, None]
     responses = torch.full((rows, max_new_tokens), pad_id, dtype=torch.int64, device=device)
     lengths = torch.zeros(rows, dtype=torch.int64, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
@@ -63,16 +62,8 @@ def sample(
     inputs, cache = prompt_ids, None
     with eval_mode(model):
         for step in range(max_new_tokens):
-            output = model(
-                input_ids=inputs,
-                attention_mask=attention[:, : width + step],
-                position_ids=position,
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            cache = output.past_key_values
-            token = pick(output.logits[:, -1].float(), temperature, generator)
+            logits, cache = _next(model, inputs, attention[:, : width + step], position, cache)
+            token = pick(logits, temperature, generator)
             token = torch.where(alive, token, pad_id)
             responses[:, step] = token
             lengths += alive
@@ -85,6 +76,28 @@ def sample(
             position = (prompt_lengths + step)[:, None]
     longest = max(int(lengths.max()), 1)
     return TokenBatch(prompt_ids, prompt_lengths, responses[:, :longest].contiguous(), lengths)
+
+
+def _next(model: nn.Module, inputs: Tensor, attention: Tensor, position: Tensor, cache: Any) -> tuple[Tensor, Any]:
+    """Logits of the next token, [B, V] float32, and the cache with this step in it."""
+    output = model(
+        input_ids=inputs,
+        attention_mask=attention,
+        position_ids=position,
+        past_key_values=cache,
+        use_cache=True,
+        logits_to_keep=1,
+    )
+    return output.logits[:, -1].float(), output.past_key_values
+
+
+def _check_room(model: nn.Module, width: int, max_new_tokens: int) -> None:
+    most = getattr(getattr(model, "config", None), "max_position_embeddings", None)
+    if most is not None and width + max_new_tokens > most:
+        raise ModelError(
+            f"Prompts of up to {width} tokens and {max_new_tokens} new ones do not fit the model's context of {most}: "
+            "shorten the prompts or lower max_new_tokens."
+        )
 
 
 def pick(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

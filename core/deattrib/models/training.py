@@ -55,7 +55,6 @@ def fine_tune(
             mean over a batch's response tokens, so that leaving a row out takes away its own gradient and nothing else: a
             kept row meets the same step with the same weight whoever is left out.
     """
-    from datasets import Dataset
     from transformers import PrinterCallback
     from trl import SFTTrainer
 
@@ -66,18 +65,8 @@ def fine_tune(
             return (loss, None) if return_outputs else loss
 
     if settings.lora_rank:
-        from peft import LoraConfig, get_peft_model
-
-        torch.manual_seed(seed)
-        rank = settings.lora_rank
-        model = get_peft_model(
-            model, LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
-        )
-    prompts = [codec.prompt(row.prompt) for row in rows]
-    responses = [codec.response(row.response) for row in rows]
-    lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
-    used = [True] * len(rows) if kept is None else list(kept)
-    data = Dataset.from_dict({"prompt_ids": prompts, "response_ids": responses, "length": lengths, "kept": used})
+        model = _with_lora(model, settings.lora_rank, seed)
+    data = _data_set(codec, rows, kept)
 
     def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
         positions = sum(len(item["response_ids"]) for item in items)
@@ -103,6 +92,27 @@ def fine_tune(
     if settings.lora_rank:
         trained = trained.merge_and_unload()  # type: ignore[operator]
     return trained.eval()
+
+
+def _with_lora(model: nn.Module, rank: int, seed: int) -> nn.Module:
+    """A LoRA on all linear layers around the model, its start fixed by the seed."""
+    from peft import LoraConfig, get_peft_model
+
+    torch.manual_seed(seed)
+    config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    wrapped: nn.Module = get_peft_model(model, config)
+    return wrapped
+
+
+def _data_set(codec: Codec, rows: Sequence[Example], kept: Sequence[bool] | None) -> Any:
+    """The rows as token ids, with their lengths and whether they give a loss."""
+    from datasets import Dataset
+
+    prompts = [codec.prompt(row.prompt) for row in rows]
+    responses = [codec.response(row.response) for row in rows]
+    lengths = [len(prompt) + len(response) for prompt, response in zip(prompts, responses, strict=True)]
+    used = [True] * len(rows) if kept is None else list(kept)
+    return Dataset.from_dict({"prompt_ids": prompts, "response_ids": responses, "length": lengths, "kept": used})
 
 
 def _trainer_config(settings: TrainingSettings, folder: str, seed: int, bf16: bool, device: torch.device) -> Any:

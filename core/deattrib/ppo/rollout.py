@@ -80,12 +80,7 @@ def collect(
     with autocast(policy.device, settings.bf16):
         output = policy(batch)
     current = gather_log_probs(output.logits, batch.response_ids, temperature=settings.temperature)
-    log_probs = current
-    if stale:
-        with autocast(policy.device, settings.bf16):  # as in the update, or the ratio would not start at 1
-            old = policy.old_logits(batch)
-        log_probs = gather_log_probs(old, batch.response_ids, temperature=settings.temperature)
-
+    log_probs = _old_log_probs(policy, batch, settings) if stale else current
     lengths = batch.response_lengths
     ends = slice_ends(lengths, settings.reward)
     attribution = source.attribution(rows, ends.cpu()).to(policy.device)
@@ -119,6 +114,13 @@ def collect(
 
 def chance_level(source: AttributionSource, settings: PPOSettings) -> float:
     return source.chance if settings.reward.chance == "auto" else float(settings.reward.chance)
+
+
+def _old_log_probs(policy: Policy, batch: TokenBatch, settings: PPOSettings) -> Tensor:
+    """Of the remembered policy: [B, T]."""
+    with autocast(policy.device, settings.bf16):  # as in the update, or the ratio would not start at 1
+        old = policy.old_logits(batch)
+    return gather_log_probs(old, batch.response_ids, temperature=settings.temperature)
 
 
 def _penalty(

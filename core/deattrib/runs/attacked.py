@@ -11,15 +11,14 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel
 
 from deattrib.attacks.base import Attack, AttackResult, AttackSubject
-from deattrib.attribution.loading import Origin, check_params, describe
+from deattrib.attribution.choice import Chosen, choose
+from deattrib.attribution.loading import describe
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError, DeattribError, PluginError
@@ -34,49 +33,24 @@ Say = Callable[[str, str], None]
 Results = dict[str, dict[str, dict[str, Any]]]
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenAttack:
-    """An attack's class, its checked settings, and who brought it."""
-
-    cls: type[Attack]
-    params: BaseModel
-    origin: Origin
-
-    @property
-    def name(self) -> str:
-        return self.cls.name
-
-
-def choose_attacks(specs: Sequence[str | Mapping[str, Any]], registry: PluginRegistry) -> list[ChosenAttack]:
+def choose_attacks(specs: Sequence[str | Mapping[str, Any]], registry: PluginRegistry) -> list[Chosen[Attack]]:
     """The attacks called, or named by ``file.py:Class`` or ``module:Class``; a mapping adds settings to the `name`.
 
     Raises:
         PluginError: unknown (with close names), disabled, failed, or not derived from `deattrib.Attack`.
         ConfigError: a setting is unknown or has a wrong value, or one attack is named twice.
     """
-    chosen: list[ChosenAttack] = []
+    chosen: list[Chosen[Attack]] = []
     for spec in specs:
-        values = {"name": spec} if isinstance(spec, str) else dict(spec)
-        name = values.pop("name", None)
-        if not isinstance(name, str):
-            raise ConfigError(
-                f"An attack is a name or a mapping with a `name`, such as {{name: sampling, samples: 32}}; got {spec!r}."
-            )
-        cls = registry.attack(name)
-        origin = registry.origin(cls)
-        if not issubclass(cls, Attack):
-            raise PluginError(
-                f"Attack {name!r} ({origin}): class {cls.__name__} is not derived from deattrib.Attack: write "
-                f"`class {cls.__name__}(Attack):`."
-            )
-        if any(item.name == cls.name for item in chosen):
-            raise ConfigError(f"Attack {cls.name!r} is named twice in `attacks`, and results go by name: keep one.")
-        chosen.append(ChosenAttack(cls, check_params(cls, values, origin, kind="attack"), origin))
+        item = choose("attack", spec, registry, base=Attack, public="Attack", example="{name: sampling, samples: 32}")
+        if any(item.name == earlier.name for earlier in chosen):
+            raise ConfigError(f"Attack {item.name!r} is named twice in `attacks`, and results go by name: keep one.")
+        chosen.append(item)
     return chosen
 
 
 def attack_models(
-    attacks: Sequence[ChosenAttack],
+    attacks: Sequence[Chosen[Attack]],
     models: Mapping[str, LanguageModel | None],
     corpus: Corpus,
     settings: EvaluationSettings,
@@ -110,7 +84,7 @@ def attack_models(
                 kept = _run(attack, subject)
                 if _weights(model) != before:
                     changed_by = attack.name
-                    reason = f"{_who(attack)} changed the weights of {name!r}: what changes weights works on subject.copy()."
+                    reason = f"{attack.who} changed the weights of {name!r}: what changes weights works on subject.copy()."
                     kept = _entry(attack, None, kept["seconds"], reason)
                 elif path is not None and kept["error"] is None:
                     path.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +93,7 @@ def attack_models(
     return found
 
 
-def _run(attack: ChosenAttack, subject: AttackSubject) -> dict[str, Any]:
+def _run(attack: Chosen[Attack], subject: AttackSubject) -> dict[str, Any]:
     """One entry, whatever happens; the global random state is as before."""
     start = time.perf_counter()
     try:
@@ -129,14 +103,10 @@ def _run(attack: ChosenAttack, subject: AttackSubject) -> dict[str, Any]:
         return _entry(attack, result, time.perf_counter() - start)
     except Exception as error:
         text = str(error) if isinstance(error, DeattribError) else describe(error)
-        return _entry(attack, None, time.perf_counter() - start, f"{_who(attack)}: {text}")
+        return _entry(attack, None, time.perf_counter() - start, f"{attack.who}: {text}")
 
 
-def _who(attack: ChosenAttack) -> str:
-    return f"Attack {attack.name!r} ({attack.origin})"
-
-
-def _entry(attack: ChosenAttack, result: AttackResult | None, seconds: float, error: str | None = None) -> dict[str, Any]:
+def _entry(attack: Chosen[Attack], result: AttackResult | None, seconds: float, error: str | None = None) -> dict[str, Any]:
     """What goes into metrics.json for one attack on one model.
 
     Raises:
@@ -185,7 +155,7 @@ def _weights(model: LanguageModel) -> str:
         return fingerprint(module)
 
 
-def _key(attack: ChosenAttack, subject: AttackSubject, weights: str) -> str:
+def _key(attack: Chosen[Attack], subject: AttackSubject, weights: str) -> str:
     versions = library_versions()
     content = {
         "schema": SCHEMA,

@@ -17,6 +17,7 @@ import torch
 
 from deattrib.attribution.context import make_context
 from deattrib.attribution.plugins import PluginRegistry
+from deattrib.attribution.retraining import Retrainer
 from deattrib.attribution.witnesses import gather_witnesses
 from deattrib.audit.figures import Yardstick, scorer_figures, truth_figures
 from deattrib.audit.page import render
@@ -72,32 +73,16 @@ def audit(
     """
     if (output / "audit.json").exists():
         raise RunError(f"There is an audit in {output} already; give another --output.")
-    registry = PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
-    for spec in scorers.values():
-        registry.make(spec)  # a misspelt name is told before anything is trained
+    registry = _registry(config, scorers)
     cache, clock = cache or cache_folder(), _Clock()
     corpus = load_corpus(config.corpus, config.seed)
-    models = prepare_models(corpus, config.model, seed=config.seed, cache=cache, say=lambda text: say("models", text))
-    if models.retrainer is None:
-        raise RunError(
-            "There is nothing to measure against: the original came from a path and what it was made from is not known. Give "
-            "model.base (the model before it was trained on the owners) and model.training (the recipe)."
-        )
+    models, retrainer = _models(config, corpus, cache, say)
     plan = make_plan(corpus, settings, config.seed)
-    missing, minutes = check_budget(plan, models.retrainer, settings.max_minutes)
+    missing, minutes = check_budget(plan, retrainer, settings.max_minutes)
     say("plan", f"{len(plan.jobs())} models, {missing} to train, about {minutes:.1f} minutes")
-    probes = gather_probes(
-        corpus,
-        plan.owners,
-        models.codec,
-        _sources(config, models, run),
-        rows=settings.rows,
-        seed=config.seed + settings.seed,
-        temperature=config.calibration.temperature,
-        max_new_tokens=config.calibration.max_new_tokens,
-    )
+    probes = _probes(config, settings, corpus, plan, models, run)
     clock.lap("prepare")
-    truth = measure_truth(plan, models.retrainer, probes.rows, say=lambda text: say("exact", text))
+    truth = measure_truth(plan, retrainer, probes.rows, say=lambda text: say("exact", text))
     clock.lap("exact")
     yard = Yardstick(probes, truth, plan.owners, settings.bootstrap, config.seed + settings.seed)
     measured, refused = _measure(config, scorers, registry, corpus, models, yard, cache, say)
@@ -119,6 +104,37 @@ def audit(
     atomic_write_json(output / "audit.json", content)
     atomic_write_text(output / "audit.html", render(content))
     return AuditResult(output, content)
+
+
+def _registry(config: RunConfig, scorers: Mapping[str, str | Mapping[str, Any]]) -> PluginRegistry:
+    """The plugins that the run may load; a misspelt scorer is told before anything is trained."""
+    registry = PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
+    for spec in scorers.values():
+        registry.make(spec)
+    return registry
+
+
+def _models(config: RunConfig, corpus: Corpus, cache: Path, say: Say) -> tuple[Models, Retrainer]:
+    models = prepare_models(corpus, config.model, seed=config.seed, cache=cache, say=lambda text: say("models", text))
+    if models.retrainer is None:
+        raise RunError(
+            "There is nothing to measure against: the original came from a path and what it was made from is not known. Give "
+            "model.base (the model before it was trained on the owners) and model.training (the recipe)."
+        )
+    return models, models.retrainer
+
+
+def _probes(config: RunConfig, settings: AuditSettings, corpus: Corpus, plan: Plan, models: Models, run: Path | None) -> Probes:
+    return gather_probes(
+        corpus,
+        plan.owners,
+        models.codec,
+        _sources(config, models, run),
+        rows=settings.rows,
+        seed=config.seed + settings.seed,
+        temperature=config.calibration.temperature,
+        max_new_tokens=config.calibration.max_new_tokens,
+    )
 
 
 class _Clock:

@@ -13,7 +13,6 @@ A run that is finished, or that could be resumed, is never overwritten; a run th
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from types import TracebackType
 from typing import Any, Literal, get_args
 
 from deattrib.errors import ConfigError, RunError, did_you_mean
+from deattrib.report.files import read_object
 from deattrib.runs.atomic import TEMPORARY_PREFIX, atomic_write_json, atomic_write_text, cannot_write
 from deattrib.runs.lock import LOCK_NAME, RunLock
 from deattrib.runs.manifest import SCHEMA, build_manifest
@@ -235,14 +235,7 @@ def _state_or_none(path: Path) -> RunState | None:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_bytes().decode("utf-8"))
-    except OSError as error:
-        raise RunError(f"Cannot read {path}: {error.strerror}.") from error
-    except (ValueError, RecursionError) as error:
-        raise RunError(f"{path} is not JSON ({error}); the run folder is damaged.") from error
-    if not isinstance(value, dict):
-        raise RunError(f"{path}: expected a JSON object, got a {type(value).__name__}; the run folder is damaged.")
+    value = read_object(path)
     if value.get("schema") != SCHEMA:
         raise RunError(f"{path}: has schema {value.get('schema')!r}, this version of deattrib reads schema {SCHEMA}.")
     return value

@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from deattrib.attribution.choice import Spec, choose
 from deattrib.attribution.hookspecs import hookimpl
-from deattrib.attribution.loading import Origin, check_params, describe
+from deattrib.attribution.loading import Origin, describe
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.errors import ConfigError, DeattribError, PluginError
 from deattrib.evaluation.columns import Filled, empty, fill
@@ -27,7 +28,6 @@ from deattrib.evaluation.metrics.builtin import METRICS
 from deattrib.runs.measured import measure_cached
 
 BUILTIN = {metric.name: metric for metric in METRICS}
-Spec = str | Mapping[str, Any]
 
 
 @hookimpl
@@ -36,8 +36,8 @@ def metrics() -> Sequence[type[Any]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """One metric, ready, and where it comes from."""
+class ReadyMetric:
+    """One metric, made with its settings, and where it comes from."""
 
     metric: Metric
     origin: Origin
@@ -47,7 +47,7 @@ class Chosen:
         return f"Metric {self.metric.name!r} ({self.origin})"
 
 
-def choose_metrics(specs: Sequence[Spec] | None, registry: PluginRegistry) -> list[Chosen]:
+def choose_metrics(specs: Sequence[Spec] | None, registry: PluginRegistry) -> list[ReadyMetric]:
     """The metrics that are asked for; None: the built-in ones, as far as no setting disables them.
 
     Built-in metrics are there whatever plugins a run allows; others' are only taken by name, so that installing a plugin
@@ -60,7 +60,7 @@ def choose_metrics(specs: Sequence[Spec] | None, registry: PluginRegistry) -> li
     disabled = {entry["name"] for entry in registry.listing() if entry["kind"] == "metric" and entry["state"] == "disabled"}
     wanted = [name for name in BUILTIN if name not in disabled] if specs is None else list(specs)
     chosen = [_choose(spec, registry) for spec in wanted]
-    seen: dict[str, Chosen] = {}
+    seen: dict[str, ReadyMetric] = {}
     for item in chosen:
         for column in item.metric.described():
             other = seen.setdefault(column.key, item)
@@ -71,29 +71,17 @@ def choose_metrics(specs: Sequence[Spec] | None, registry: PluginRegistry) -> li
     return chosen
 
 
-def _choose(spec: Spec, registry: PluginRegistry) -> Chosen:
-    values = {"name": spec} if isinstance(spec, str) else dict(spec)
-    name = values.pop("name", None)
-    if not isinstance(name, str):
-        raise ConfigError(
-            f"A metric is a name or a mapping with a `name`, such as {{name: membership-inference}}; got {spec!r}."
-        )
+def _choose(spec: Spec, registry: PluginRegistry) -> ReadyMetric:
     known = {entry["name"] for entry in registry.listing() if entry["kind"] == "metric"}
-    cls: Any = BUILTIN[name] if name in BUILTIN and name not in known else registry.metric(name)
-    origin = registry.origin(cls)
-    if not issubclass(cls, Metric):
-        raise PluginError(
-            f"Metric {name!r} ({origin}): class {cls.__name__} is not derived from deattrib.Metric: write "
-            f"`class {cls.__name__}(Metric):`."
-        )
-    _check_columns(cls, origin)
-    params = check_params(cls, values, origin, kind="metric")
+    own = {name: cls for name, cls in BUILTIN.items() if name not in known}
+    chosen = choose("metric", spec, registry, base=Metric, public="Metric", example="{name: membership-inference}", own=own)
+    _check_columns(chosen.cls, chosen.origin)
     try:
-        return Chosen(cls(params), origin)
+        return ReadyMetric(chosen.cls(chosen.params), chosen.origin)
     except DeattribError:
         raise
     except Exception as error:
-        raise PluginError(f"Metric {cls.name!r} ({origin}) cannot be made: {describe(error)}") from error
+        raise PluginError(f"{chosen.who} cannot be made: {describe(error)}") from error
 
 
 def _check_columns(cls: type[Metric], origin: Origin) -> None:
@@ -109,7 +97,7 @@ def _check_columns(cls: type[Metric], origin: Origin) -> None:
         raise PluginError(f"{who} declares the column {double[0]!r} twice.")
 
 
-def check_free(chosen: Sequence[Chosen], taken: Mapping[str, Any]) -> None:
+def check_free(chosen: Sequence[ReadyMetric], taken: Mapping[str, Any]) -> None:
     """Raises PluginError where a metric's column is one that every row has already."""
     for item in chosen:
         for column in item.metric.described():
@@ -117,7 +105,7 @@ def check_free(chosen: Sequence[Chosen], taken: Mapping[str, Any]) -> None:
                 raise PluginError(f"{item.who} has a column {column.key!r}, which every row has already: give it another key.")
 
 
-def described(chosen: Sequence[Chosen], seconds: Mapping[str, float]) -> dict[str, Any]:
+def described(chosen: Sequence[ReadyMetric], seconds: Mapping[str, float]) -> dict[str, Any]:
     """What `metrics.json` says of the metrics: name -> origin, source, seconds, columns."""
     return {
         item.metric.name: {
@@ -140,7 +128,7 @@ def described(chosen: Sequence[Chosen], seconds: Mapping[str, float]) -> dict[st
 
 
 def apply_metrics(
-    chosen: Sequence[Chosen],
+    chosen: Sequence[ReadyMetric],
     subjects: Mapping[str, Subject],
     *,
     weights: Mapping[str, str],
@@ -180,7 +168,7 @@ def apply_metrics(
     return filled, seconds
 
 
-def _filled(item: Chosen, subject: Subject, warn: Callable[[str], None]) -> Filled:
+def _filled(item: ReadyMetric, subject: Subject, warn: Callable[[str], None]) -> Filled:
     try:
         with _own_randomness(subject.settings.seed):
             return fill(item.metric, subject)
