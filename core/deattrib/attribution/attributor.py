@@ -182,6 +182,10 @@ class Attributor:
                 referee of the same kind judges on the other half).
             witnesses: sampled answers with and without the owner; None: they are sampled here.
             watch: a module that no scorer may touch.
+
+        Raises:
+            ConfigError, CorpusError, ModelError: what was given cannot be used. CalibrationError: a scorer cannot tell the
+                owner's answers from others'. ScorerError: a scorer refuses, or breaks the rules.
         """
         if context is None:
             if model is None:
@@ -219,7 +223,7 @@ class Attributor:
             ends: [B, k] token counts of the prefixes to attribute; None: the whole responses.
 
         Returns:
-            [B], or [B, k].
+            [B], or [B, k]. Raises ConfigError before `fit`, and on a row without an owner; ScorerError.
         """
         rows = as_rows(rows, *self._fitted("attribution"))
         if self.target == "own":
@@ -250,7 +254,7 @@ class Attributor:
         return total
 
     def scores(self, rows: RowsLike, owners: Sequence[str] | None = None) -> dict[str, Tensor]:
-        """What the scorers say before calibration, each on its own scale: name -> [B, owners], as `attributions`."""
+        """Raw scores, each on its own scale: name -> [B, owners]. Raises ConfigError on an owner that the corpus lacks."""
         codec, known = self._fitted("scores")
         rows = as_rows(rows, codec, known)
         wrong = [owner for owner in owners or () if owner not in known]
@@ -285,5 +289,6 @@ class Attributor:
         return None
 
     def close(self) -> None:
+        """Let all scorers free what they took."""
         for part in self._parts:
             part.guard.close()

@@ -73,6 +73,7 @@ class GuardedScorer:
 
     @property
     def fidelity(self) -> str:
+        """The scorer's: "exact", "approximate", "proxy" or "control"."""
         return self.scorer.fidelity
 
     def overrides(self, method: str) -> bool:
@@ -106,6 +107,7 @@ class GuardedScorer:
         """Scores of prefixes: ends [B, k] token counts -> [B, k] float32 on the CPU.
 
         Without an override each different (row, end) is cut and scored once, shortest first, in batches of B.
+        Raises ValueError on another shape, ScorerError as `score`.
         """
         if ends.dim() != 2 or len(ends) != len(rows):
             raise ValueError(f"ends has shape {tuple(ends.shape)}: expected [{len(rows)}, k].")

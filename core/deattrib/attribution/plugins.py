@@ -235,7 +235,10 @@ class PluginRegistry:
 
 
 def make_scorer(spec: str | Mapping[str, Any]) -> Scorer:
-    """For scorers that wrap another one: make it from the registry that is making this one (else from a new one)."""
+    """For scorers that wrap another one: make it from the registry that is making this one (else from a new one).
+
+    `spec` and errors are those of `PluginRegistry.make`.
+    """
     return (_ACTIVE.get() or PluginRegistry()).make(spec)
 
 

@@ -126,6 +126,7 @@ class ScorerContext:
 
     @property
     def owners(self) -> tuple[str, ...]:
+        """All owners, in the corpus' order."""
         return tuple(self.rows_by_owner)
 
     @property
@@ -135,6 +136,7 @@ class ScorerContext:
 
     @property
     def tokenizer(self) -> Any:
+        """The codec's."""
         return self.codec.tokenizer
 
     @property
@@ -205,7 +207,7 @@ class ScorerContext:
         """A retain owner that is not `owner`, fixed by (seed, owner, prompt, draw); different draws, different owners.
 
         As far as there are owners: draws count through one shuffled list and begin again at its end, negative ones from
-        its end.
+        its end. Raises ScorerError without names for all, or without another retain owner.
         """
         import random
 

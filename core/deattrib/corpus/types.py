@@ -88,6 +88,7 @@ class Corpus:
 
     @property
     def retain_owners(self) -> tuple[str, ...]:
+        """Everybody who is not to be forgotten, in the order of `owners`."""
         return tuple(owner for owner in self.owners if owner not in set(self.forget_owners))
 
     # -- which rows --------------------------------------------------------------------------------------------------

@@ -63,6 +63,7 @@ class TokenBatch:
         return (self.attention_mask.cumsum(1) - 1).clamp(min=0)
 
     def to(self, device: torch.device | str) -> TokenBatch:
+        """The same batch on a device."""
         return TokenBatch(*(getattr(self, name).to(device) for name in self.__slots__))
 
     def rows(self, index: Tensor | slice) -> TokenBatch:

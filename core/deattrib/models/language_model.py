@@ -64,7 +64,7 @@ class Codec:
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def prompt(self, text: str) -> list[int]:
-        """Ids of one prompt, begin-of-sequence token and template included."""
+        """Ids of one prompt, begin-of-sequence token and template included. Raises ModelError if it has none or too many."""
         if self.chat:
             message = [{"role": "user", "content": text}]
             rendered = self.tokenizer.apply_chat_template(message, tokenize=False, add_generation_prompt=True)
@@ -111,13 +111,16 @@ class LanguageModel:
 
     @property
     def tokenizer(self) -> Any:
+        """The codec's."""
         return self.codec.tokenizer
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are, and where rows have to be."""
         return next(self.model.parameters()).device
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], *, end: bool = True) -> TokenBatch:
+        """Padded ids of prompts with their responses, on the model's device."""
         return self.codec.encode(prompts, responses, end=end).to(self.device)
 
     @contextlib.contextmanager
@@ -208,7 +211,7 @@ class LanguageModel:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Hex digest of all parameters and buffers by name: equal exactly when the weights are."""
+    """Hex digest of all parameters and buffers of a `model` by name: equal exactly when the weights are."""
     digest = hashlib.sha256()
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())

@@ -93,7 +93,14 @@ def make_codec(tokenizer: Any, settings: ModelSettings) -> Codec:
 
 
 def load_language_model(path: str, *, codec: Codec, device: torch.device | str = "auto") -> LanguageModel:
-    """A frozen model that shares `codec`; its vocabulary must be of the same size."""
+    """A frozen model that shares `codec`.
+
+    Args:
+        path: hub id or folder, also of a PEFT adapter. device: as `model.device`.
+
+    Raises:
+        ModelError: it cannot be loaded, or the codec's tokenizer has ids that it does not know.
+    """
     model = load_model(path, ModelSettings(device=str(device)))
     check_vocabulary(model, codec, path)
     return LanguageModel(model, codec, name=path)

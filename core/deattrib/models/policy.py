@@ -88,6 +88,7 @@ class Policy(nn.Module):
 
     @property
     def device(self) -> torch.device:
+        """Where the weights are."""
         return self.value_head.weight.device
 
     def forward(self, batch: TokenBatch, *, with_values: bool = True) -> PolicyOutput:
@@ -132,7 +133,7 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def old_logits(self, batch: TokenBatch) -> Tensor:
-        """[B, T, V] float32 of the policy when `remember` was last called."""
+        """[B, T, V] float32 of the policy when `remember` was last called. Raises RuntimeError where it never was."""
         if self._old_copy:
             return response_logits(self._old_copy[0], batch)[0].float()
         if self.settings.adapter == "lora" and OLD in self.backbone.peft_config:

@@ -40,7 +40,7 @@ class Span:
             raise ConfigError(f"A range from {self.low} to {self.high} cannot be searched on a {self.scale} scale.")
 
     def at(self, share: float, own: float | None = None) -> float | int:
-        """The value at `share` of the range, share in [0, 1]; `own`: the config's, where the range is relative."""
+        """The value at `share` in [0, 1] of the range. Raises ConfigError where it is relative to `own` and that is None."""
         if self.scale == "log":
             value = math.exp(math.log(self.low) + share * (math.log(self.high) - math.log(self.low)))
         else:

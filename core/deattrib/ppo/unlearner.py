@@ -121,6 +121,7 @@ class Unlearner:
 
     @property
     def finished(self) -> bool:
+        """Whether there is no further step."""
         return self.stopped is not None or self.step >= self.steps
 
     def __next__(self) -> Step:

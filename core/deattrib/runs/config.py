@@ -153,6 +153,11 @@ def build_config(
 ) -> RunConfig:
     """One config from a preset, a file or mapping, `--set` items and flags, each over the one before.
 
+    Args:
+        path: YAML file; data: the same tree as plain values, where there is no file.
+        overrides: items such as "ppo.steps=60", values in YAML.
+        reward, method, seed: as the settings of these names.
+
     Raises:
         ConfigError: naming every wrong setting with file, path, and what was expected.
     """

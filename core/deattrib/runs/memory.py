@@ -55,8 +55,14 @@ def unlearn(
         tokenizer: its tokenizer.
         reward: a scorer's name, settings, class or object, or a list of those.
         base: the model before it was trained on the owners, where the corpus has no names.
+        seed: of everything random.
         settings: the same tree as a config file, e.g. {"ppo": {"steps": 40}} or {"method": "npo"};
             `corpus` and `model` have no effect.
+        registry: where names of scorers and methods are looked up; None: everything installed.
+
+    Raises:
+        DeattribError: a name, a setting, the corpus or the model cannot be used, or a scorer cannot be calibrated; the kind of
+            error says which.
     """
     named = isinstance(reward, (str, Mapping)) or (
         isinstance(reward, list) and all(isinstance(r, (str, Mapping)) for r in reward)

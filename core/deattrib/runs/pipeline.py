@@ -74,6 +74,9 @@ def run(
         config: the settings; with `resume` None takes those of the folder, anything else must equal them.
         output: the new run's folder; None: `runs/<name>-[<method>-]<reward>-seed<seed>`, a finished one getting a number.
         resume: the folder to go on with.
+        arguments: the command line, for the manifest.
+        listener: is told of stages, steps and warnings.
+        cache: of made models; None: `cache_folder()`.
 
     Raises:
         DeattribError: with state "failed" and the reason in the folder. Checkpoints stay.

@@ -56,6 +56,8 @@ def prepare_models(
     """Load or make what the run needs.
 
     Args:
+        corpus: what models that have to be made are trained on; settings: which are loaded, and how the others are made.
+        seed: of everything random in the making.
         cache: where made models are kept; None: `cache_folder()`.
         say: is told what is being made.
         questions: what models that are made in processes of their own are asked at once, for the cache of evaluations.

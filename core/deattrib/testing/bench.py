@@ -161,10 +161,12 @@ class Bench:
 
     @property
     def guard(self) -> GuardedScorer:
+        """The shared scorer behind the engine's wall."""
         return self.stage.guard
 
     @cached_property
     def rows(self) -> Rows:
+        """What it is asked about: `World.rows`."""
         return self.world.rows
 
     @cached_property

@@ -46,6 +46,7 @@ class World:
 
     @property
     def codec(self) -> Codec:
+        """Of both models."""
         return self.original.codec
 
     @property

@@ -20,6 +20,7 @@ def grpo_config(output_dir: str, *, model: Any = None, peft_config: Any = None, 
     - Nothing is reported to trackers and no start-up message is sent to the hub.
 
     Args:
+        output_dir: trl's folder of checkpoints.
         model, peft_config: what the trainer will be given.
 
     Raises:
@@ -31,7 +32,7 @@ def grpo_config(output_dir: str, *, model: Any = None, peft_config: Any = None, 
 
 
 def rloo_config(output_dir: str, *, model: Any = None, peft_config: Any = None, **settings: Any) -> Any:
-    """A `trl.RLOOConfig`, as `grpo_config`; trl's own default of `beta` is 0.05, here it is 0."""
+    """A `trl.RLOOConfig` from the arguments of `grpo_config`; trl's own default of `beta` is 0.05, here it is 0."""
     from trl import RLOOConfig
 
     return _config(RLOOConfig, output_dir, model, peft_config, settings)

@@ -15,7 +15,7 @@ MARK = "\u241equestion\u241e"  # stands for the question where a template is tak
 
 
 def prompt_dataset(attributor: Attributor, rows: Sequence[Example] | None = None) -> Any:
-    """A `datasets.Dataset` of `prompt` and `owner` for a trainer: the forget owners' rows if None.
+    """A `datasets.Dataset` of `prompt` and `owner` for a trainer of a fitted `attributor`: the forget owners' rows if None.
 
     Prompts are conversations where the tokenizer has a chat template, else texts in the codec's template: trl takes texts
     as they are.
