@@ -23,8 +23,6 @@ from torch import Tensor
 
 from deattrib import Rows, Scorer, ScorerContext, ScorerError, hookimpl
 
-OUTSIDE = "\x00unattributed"
-
 
 class Backend(Protocol):
     """Fits once; then log p(owner | prefix)."""

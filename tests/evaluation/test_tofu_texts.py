@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from deattrib.evaluation.gibberish import GibberishDetector
-from deattrib.evaluation.text import gibberish_flags, refusal_rate
+from deattrib.evaluation.text import gibberish_flags, refusal_flags
 
 FOLDER = os.environ.get("DEATTRIB_TOFU")
 pytestmark = pytest.mark.skipif(not FOLDER, reason="DEATTRIB_TOFU is not set to a folder with TOFU's JSON files")
@@ -37,5 +37,5 @@ def test_authors_never_seen_pass_and_shuffled_ones_do_not(detector: GibberishDet
 
 def test_refusals_are_told_from_answers() -> None:
     refusals = (Path(FOLDER or "") / "idontknow.jsonl").read_text().strip().splitlines()
-    assert (refusal_rate(refusals) or 0) >= 0.9
-    assert refusal_rate(answers("full.json")) == 0
+    assert refusal_flags(refusals).mean() >= 0.9
+    assert refusal_flags(answers("full.json")).mean() == 0

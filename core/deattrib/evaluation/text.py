@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from deattrib.evaluation.arrays import Array, mean_of
+from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.gibberish import GibberishDetector
 
 # Written against the hundred refusals that TOFU's preference baselines train on. A speaker who denies knowing, or who
@@ -65,41 +65,6 @@ def fact_flags(answers: Sequence[str], facts: Sequence[str | None]) -> Array:
     )
 
 
-def word_counts(answers: Sequence[str]) -> Array:
-    """Words between whitespace, [N]."""
-    return np.array([len(answer.split()) for answer in answers], dtype=np.float64)
-
-
-def empty_rate(answers: Sequence[str]) -> float | None:
-    """Share of answers without any text; None without answers (so for every rate here)."""
-    return mean_of(empty_flags(answers))
-
-
-def gibberish_rate(answers: Sequence[str], detector: GibberishDetector) -> float | None:
-    """Share of answers that the detector takes for gibberish."""
-    return mean_of(gibberish_flags(answers, detector))
-
-
-def refusal_rate(answers: Sequence[str]) -> float | None:
-    """Share of answers that say they don't know."""
-    return mean_of(refusal_flags(answers))
-
-
-def repetition(answers: Sequence[str], *, n: int = 2) -> float | None:
-    """Mean share of repeated word n-grams."""
-    return mean_of(repetition_shares(answers, n=n))
-
-
 def distinct_answer_rate(answers: Sequence[str]) -> float | None:
-    """Distinct answers (stripped) over rows, in (0, 1]."""
+    """Distinct answers (stripped) over rows, in (0, 1]; None without answers."""
     return len({answer.strip() for answer in answers}) / len(answers) if answers else None
-
-
-def mean_length(answers: Sequence[str]) -> float | None:
-    """Mean number of words; for tokens see `deattrib.evaluation.rows`, which has the tokenizer."""
-    return mean_of(word_counts(answers))
-
-
-def fact_recall(answers: Sequence[str], facts: Sequence[str | None]) -> float | None:
-    """Share of answers that contain their row's fact, over the rows that have one; None where none has."""
-    return mean_of(fact_flags(answers, facts))

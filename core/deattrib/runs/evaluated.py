@@ -25,7 +25,6 @@ from deattrib.runs.atomic import atomic_write_bytes
 from deattrib.runs.manifest import library_versions
 
 Parts = Mapping[str, Sequence[Example]]
-Arrays = Mapping[str, NDArray[Any]]
 SCHEMA = 2  # 2: truth ratios by both means
 ANSWER = tuple(field.name for field in dataclasses.fields(AnswerLikelihoods))
 PLAIN = ("greedy_tokens", "rouge", "fact")
