@@ -8,34 +8,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.attribution.sources import scorer_source
 
 from deattrib import PluginError, PluginRegistry, Scorer, hookimpl
 
 Install = Callable[..., None]
-
-SCORER = """
-from deattrib import Scorer, hookimpl
-
-class {cls}(Scorer):
-    \"\"\"Counts words.
-
-    More.
-    \"\"\"
-
-    name = "{name}"
-    {body}
-
-    def score(self, rows):
-        return [0.0] * len(rows)
-
-@hookimpl
-def scorers():
-    return [{cls}]
-"""
-
-
-def scorer_source(name: str, cls: str = "Words", body: str = "") -> str:
-    return SCORER.format(name=name, cls=cls, body=body)
 
 
 class Simple(Scorer):

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.attribution.sources import scorer_source
 
 import deattrib
 from deattrib import ConfigError, PluginError, PluginRegistry, Scorer, hookimpl, make_scorer
@@ -18,30 +19,6 @@ from deattrib.attribution.scorer import API_VERSION
 from deattrib.cli.plugins import render
 
 Install = Callable[..., None]
-
-SCORER = """
-from deattrib import Scorer, hookimpl
-
-class {cls}(Scorer):
-    \"\"\"Counts words.
-
-    More.
-    \"\"\"
-
-    name = "{name}"
-    {body}
-
-    def score(self, rows):
-        return [0.0] * len(rows)
-
-@hookimpl
-def scorers():
-    return [{cls}]
-"""
-
-
-def scorer_source(name: str, cls: str = "Words", body: str = "") -> str:
-    return SCORER.format(name=name, cls=cls, body=body)
 
 
 def by_name(registry: PluginRegistry) -> dict[str, dict[str, Any]]:

@@ -14,7 +14,7 @@ from deattrib.attacks.base import AttackSubject
 from deattrib.corpus.types import Corpus
 from deattrib.models.language_model import Codec, LanguageModel
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "attacks.md").read_text(encoding="utf-8")
 
 

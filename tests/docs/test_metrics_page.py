@@ -15,7 +15,7 @@ from deattrib.evaluation.rows import evaluate_model
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.evaluation.summary import summarise
 
-PAGE = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text(encoding="utf-8")
 LINES = [line for line in PAGE.splitlines() if line.startswith("| `")]
 
 

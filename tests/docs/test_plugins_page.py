@@ -8,7 +8,7 @@ from deattrib.attribution.discovery import VARIABLE
 from deattrib.attribution.hookspecs import AttributionReward
 from deattrib.attribution.loading import OPTIONAL_METHODS
 
-DOCS = Path(__file__).parents[1] / "docs"
+DOCS = Path(__file__).parents[2] / "docs"
 PAGE = (DOCS / "plugins.md").read_text(encoding="utf-8")
 
 
