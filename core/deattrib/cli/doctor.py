@@ -41,7 +41,7 @@ def lines_of(report: dict[str, Any]) -> list[str]:
         "versions": ", ".join(f"{name} {version or 'MISSING'}" for name, version in report["versions"].items()),
         "devices": ", ".join([*report["devices"], "cpu"]) + f"; a run takes {report['device']}",
         "threads": f"{threads['torch']} for one operation, {threads['allowed']} of {threads['processors']} processors allowed",
-        "settings": ", ".join(f"{name}={value}" for name, value in report["variables"].items()) or "no environment variables",
+        "variables": ", ".join(f"{name}={value}" for name, value in report["variables"].items()) or "none set",
         "cache": f"{cache['folder']}: {size(cache['bytes'])} in {cache['files']} files, {size(cache['free_bytes'])} free",
         "plugins": ", ".join(f"{count} {kind}s" for kind, count in plugins["ready"].items()) or "none",
     }
