@@ -28,8 +28,8 @@ test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
 
 lint: $(INSTALLED)
-	$(BIN)/ruff check core plugins tests examples
-	$(BIN)/ruff format --check core plugins tests examples
+	$(BIN)/ruff check core plugins tests examples docs
+	$(BIN)/ruff format --check core plugins tests examples docs
 	$(BIN)/lint-imports
 	$(BIN)/mypy
 
