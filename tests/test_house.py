@@ -65,6 +65,12 @@ def test_a_file_is_short_says_what_it_is_for_and_opens_no_door(path: Path) -> No
     assert doors(tree) == []
 
 
+def test_nothing_else_in_the_tree_opens_a_door() -> None:
+    others = [path for folder in ("examples", "docs", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert len(others) > 100
+    assert {str(path): found for path in others if (found := doors(ast.parse(path.read_text(encoding="utf-8"))))} == {}
+
+
 @pytest.mark.parametrize("path", CORE, ids=names(CORE))
 def test_core_does_not_know_the_plugins(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

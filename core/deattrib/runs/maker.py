@@ -174,8 +174,22 @@ class ModelMaker:
 
 
 def store(model: nn.Module, tokenizer: Any, folder: Path, *, seconds: float) -> None:
-    """Write to a folder beside, then rename; another process that was faster wins."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Write to a folder beside, then rename; another process that was faster wins. Raises ModelError on a full disk."""
+    from safetensors import SafetensorError
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _store(model, tokenizer, folder, seconds)
+    except (OSError, SafetensorError) as error:
+        where = getattr(error, "filename", None) or folder
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"A made model cannot be kept: {where}: {reason}. Free some space there, or choose another place with "
+            "DEATTRIB_CACHE."
+        ) from error
+
+
+def _store(model: nn.Module, tokenizer: Any, folder: Path, seconds: float) -> None:
     staging = staging_folder(folder.parent)
     try:
         save_model(model, tokenizer, staging)
