@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,6 +187,26 @@ def test_outside_of_a_step_a_signal_ends_at_once() -> None:
     with Stopping(), pytest.raises(Interrupted, match="ended by SIGTERM") as caught:
         os.kill(os.getpid(), signal.SIGTERM)
     assert isinstance(caught.value, KeyboardInterrupt)
+
+
+TWICE = """
+import os, signal, sys
+from deattrib.runs.signals import Stopping
+with Stopping() as stopping, stopping.postponed():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(stopping.asked, flush=True)
+    os.kill(os.getpid(), int(sys.argv[1]))
+    print("still here", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_leaves_at_once(number: int) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", TWICE, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 128 + number and done.stdout == "15\n"
+    assert "once more to leave at once" in done.stderr
 
 
 def test_an_ignored_signal_stays_ignored() -> None:
