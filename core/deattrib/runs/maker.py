@@ -139,7 +139,7 @@ class ModelMaker:
         """The job's model: from the cache, or trained here and stored there."""
         if job.done:
             self.say(f"{job.what}: from the cache")
-            return load_model(str(job.folder), self._plain)
+            return self._kept(job)
         self.say(f"{job.what}: training on {sum(job.kept) if job.kept else len(job.rows)} rows")
         assert start is not None
         begin = time.perf_counter()
@@ -148,6 +148,18 @@ class ModelMaker:
             model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed, kept=job.kept)
         store(model, self.tokenizer, job.folder, seconds=time.perf_counter() - begin)
         return model
+
+    def _kept(self, job: Job) -> nn.Module:
+        """The job's model from the cache, if it is still what was put there. Raises ModelError."""
+        wrong = "its weights are not those that were stored."
+        try:
+            stored = json.loads((job.folder / "complete.json").read_text(encoding="utf-8")).get("fingerprint")
+            model = load_model(str(job.folder), self._plain)
+            if stored in (None, fingerprint(model)):
+                return model
+        except (ModelError, OSError, ValueError, AttributeError) as error:
+            wrong = str(error)
+        raise ModelError(f"The {job.what} in the cache is damaged: {wrong} Remove {job.folder}, and it is made again.")
 
     def _fingerprint(self, start: nn.Module) -> str:
         """Of a model that is only ever copied, so once is enough."""
