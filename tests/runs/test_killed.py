@@ -69,7 +69,7 @@ class Server:
         )
 
     def attempt(self, config: Path, folder: Path, cache: Path, *, most: float | None) -> int:
-        """Begin the run, or go on with it where its folder says that there is one; its exit code. Killed after `most` seconds."""
+        """Begin the run, or go on where its folder has one; its exit code. It is killed after `most` seconds."""
         try:
             read_state(folder)
             how = ["--resume", str(folder)]

@@ -253,6 +253,13 @@ def test_faults_are_told_and_answered_as_set(make: Make, on_fault: str, last: in
         assert again.unlearner.finished and again.folder.events.read_bytes() == before
 
 
+def test_without_a_checkpoint_there_is_nothing_to_go_back_to_and_the_run_says_so(make: Make) -> None:
+    loop, _ = make("run", health={"on_fault": "rollback", "entropy": 100.0, "patience": 1})
+    loop.run()
+    assert loop.unlearner.step == 1 and saved_steps(loop) == [1]
+    assert str(loop.unlearner.stopped).endswith("there is no checkpoint to go back to")
+
+
 @pytest.mark.parametrize(
     ("change", "shown"),
     [

@@ -13,7 +13,6 @@ from typing import Any, Protocol
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
-from deattrib.errors import RunError
 from deattrib.ppo.unlearner import Step, Unlearner
 from deattrib.runs.checkpoint import load_checkpoint, newest_complete, save_checkpoint
 from deattrib.runs.config import CheckpointSettings
@@ -106,7 +105,7 @@ class Loop:
         if masked := self.reward.masked - masked:
             message = f"{masked} scores of {self.reward.name} were not finite and were masked"
             events.append("warning", step.number, message=message)
-        if unlearner.rollback and self.saved is not None:
+        if unlearner.rollback:
             self._roll_back()
         if unlearner.stopped is not None:
             events.append("stop", step.number, reason=unlearner.stopped)
@@ -134,7 +133,8 @@ class Loop:
         unlearner, reason = self.unlearner, self.unlearner.stopped
         newest, _ = newest_complete(self.folder.checkpoints)
         if newest is None:
-            raise RunError(f"{self.folder.checkpoints} has no checkpoint to go back to, though step {self.saved} was saved.")
+            unlearner.stopped = f"{reason}; there is no checkpoint to go back to"
+            return
         unlearner.load_state_dict(load_checkpoint(newest)["unlearner"])
         unlearner.stopped = f"{reason}; taken back to step {unlearner.step}"
 
