@@ -82,6 +82,12 @@ def test_a_long_function_is_seen() -> None:
     assert long_functions(tree, 2) == ["f: 3 lines"] and long_functions(tree, 3) == []
 
 
+def test_nothing_else_in_the_tree_opens_a_door() -> None:
+    others = [path for folder in ("examples", "docs", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert len(others) > 100
+    assert {str(path): found for path in others if (found := doors(ast.parse(path.read_text(encoding="utf-8"))))} == {}
+
+
 @pytest.mark.parametrize("path", CORE, ids=names(CORE))
 def test_core_does_not_know_the_plugins(path: Path) -> None:
     text = path.read_text(encoding="utf-8")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deattrib import Corpus, Example, GuardedScorer, Rows, Scorer, ScorerContext, ScorerError
 from deattrib.attribution.context import make_context
+from deattrib.attribution.settings import GuardSettings
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.scratch import make_tokenizer
 
@@ -235,7 +236,7 @@ def test_a_slow_call_is_reported_while_it_runs(codec: Codec, rows: Rows) -> None
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        guarded(scorer_that(act), codec, slow_warning=0.05).score(rows)
+        guarded(scorer_that(act), codec, settings=GuardSettings(slow_warning=0.05)).score(rows)
     assert heard and heard[0] >= 1
     assert "Scorer 'faulty' (faulty-dist 1.2) is still in score() after 0." in str(caught[0].message)
 
@@ -243,8 +244,8 @@ def test_a_slow_call_is_reported_while_it_runs(codec: Codec, rows: Rows) -> None
 def test_a_quick_call_is_not_reported(codec: Codec, rows: Rows) -> None:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        guarded(Letters(), codec, slow_warning=0.1).score(rows)
-        guarded(Letters(), codec, slow_warning=0).score(rows)
+        guarded(Letters(), codec, settings=GuardSettings(slow_warning=0.1)).score(rows)
+        guarded(Letters(), codec, settings=GuardSettings(slow_warning=0)).score(rows)
         time.sleep(0.2)
     assert not caught
 

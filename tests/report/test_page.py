@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -169,3 +170,15 @@ def test_without_figures_there_is_no_report_and_the_error_says_what_to_do(conten
     with pytest.raises(RunError, match=r"metrics\.json.*resume it"):
         write_report(tmp_path)
     assert not (tmp_path / "report.html").exists()
+
+
+def test_a_full_disk_is_an_error_of_ours_and_leaves_the_older_page(
+    tmp_path: Path, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = run.write(tmp_path / "run")
+    write_report(folder)
+    before = (folder / "report.html").read_bytes()
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(RunError, match=r"Cannot write .*report.html: No space left on device"):
+        write_report(folder)
+    assert (folder / "report.html").read_bytes() == before and not list(folder.glob(".tmp-*"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +56,26 @@ def test_small_ones_are_not_worth_a_process(tmp_path: Path, monkeypatch: pytest.
     said: list[str] = []
     prepared(config(), tmp_path, said)
     assert sum("training on" in line for line in said) == 4 and not any("process of its own" in line for line in said)
+
+
+def test_a_process_that_died_is_noticed_before_it_is_wanted(tmp_path: Path) -> None:
+    """Killed from outside, as a machine that runs out of memory does; nobody has waited for it."""
+    settings = config()
+    corpus = load_corpus(settings.corpus, 0)
+    tokenizer = make_tokenizer([row.response for row in corpus.background], 300)
+    job = making.Job("oracle", corpus.retain, settings.model.training, 0, tmp_path / "made")
+    processes = SideBySide([job], str(tmp_path), settings.model, tokenizer, tmp_path, threads=1, questions=None)
+    with processes:
+        processes.check()
+        while not processes._running:
+            time.sleep(0.01)
+        assert os.getsid(processes._running[0].pid) != os.getsid(0), "Ctrl-C in the terminal would reach it"
+        processes._running[0].kill()
+        end = time.monotonic() + 30
+        with pytest.raises(ModelError, match=r"Making the oracle failed .*exit code -9"):
+            while time.monotonic() < end:
+                processes.check()
+                time.sleep(0.01)
 
 
 def test_a_process_that_fails_is_named_with_its_reason(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ ROWS = (
     "mean_length oracle_perplexity model_utility"
 ).split()
 
-# Scores by the n-gram classifier, and kills its own process where the environment says so.
+# Scores by the n-gram classifier, and sends its own process a signal where the environment says so.
 KILLER = """
 import os, signal
 from deattrib_scorers.classifier import Classifier
@@ -38,7 +38,7 @@ class Killer(Classifier):
     def score_prefixes(self, rows, ends):
         Killer.calls += 1
         if Killer.calls == int(os.environ.get("KILL_AT_CALL", "0")):
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), int(os.environ["KILL_WITH"]))
         return super().score_prefixes(rows, ends)
 """
 
@@ -132,23 +132,43 @@ def test_a_listener_hears_stages_and_steps(tmp_path: Path, cache: Path) -> None:
     assert [name for name in dict.fromkeys(heard) if name in order] == order
 
 
-def cli(*arguments: str, cache: Path, kill_at: int = 0) -> int:
-    env = {**os.environ, "DEATTRIB_CACHE": str(cache), "OMP_NUM_THREADS": "1", "KILL_AT_CALL": str(kill_at)}
+def cli(*arguments: str, cache: Path, kill_at: int = 0, kill_with: int = signal.SIGKILL) -> int:
+    env = {**os.environ, "DEATTRIB_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
+    env |= {"KILL_AT_CALL": str(kill_at), "KILL_WITH": str(int(kill_with))}
     command = [sys.executable, "-m", "deattrib", "run", *arguments, "--threads", "1"]
     return subprocess.run(command, env=env, capture_output=True).returncode
 
 
-def test_killed_and_resumed_is_undisturbed_to_the_last_bit(tmp_path: Path, cache: Path) -> None:
-    """Two calls score calibration witnesses; the kill comes in the middle of the loop, after a checkpoint."""
-    scorer = tmp_path / "killer.py"
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    """The folder of an undisturbed run by the command, with its config.yaml beside it."""
+    folder = tmp_path_factory.mktemp("killed")
+    scorer = folder / "killer.py"
     scorer.write_text(KILLER)
-    config = tmp_path / "config.yaml"
+    config = folder / "config.yaml"
     config.write_text(yaml.safe_dump({**TINY, "reward": {"name": f"{scorer}:Killer", "epochs": 30}}))
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    assert cli(str(config), "--output", str(whole), cache=cache) == 0
-    assert cli(str(config), "--output", str(cut), cache=cache, kill_at=7) == -signal.SIGKILL
-    assert read_state(cut) == "running"
-    assert 0 < len([event for event in read_events(cut / "events.jsonl") if event["kind"] == "step"]) < 6
+    assert cli(str(config), "--output", str(folder / "whole"), cache=cache) == 0
+    return folder / "whole"
+
+
+# In the middle of the loop, in step 3: four calls score calibration witnesses before it. A killed run has the checkpoint of
+# step 2, one that was asked to end has one of the step in which it was asked too.
+@pytest.mark.parametrize(
+    ("number", "code", "state", "saved"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL, "running", [2]),
+        (signal.SIGTERM, 143, "interrupted", [2, 3]),
+    ],
+    ids=["killed", "terminated"],
+)
+def test_cut_off_and_resumed_is_undisturbed_to_the_last_bit(
+    tmp_path: Path, cache: Path, whole: Path, number: int, code: int, state: str, saved: list[int]
+) -> None:
+    cut = tmp_path / "cut"
+    config = whole.parent / "config.yaml"
+    assert cli(str(config), "--output", str(cut), cache=cache, kill_at=7, kill_with=number) == code
+    assert read_state(cut) == state
+    assert [int(path.name.split("-")[1]) for path in sorted((cut / "checkpoints").iterdir())] == saved
     assert cli("--resume", str(cut), cache=cache) == 0
     assert (whole / "events.jsonl").read_bytes() == (cut / "events.jsonl").read_bytes()
     assert (whole / "adapter/adapter_model.safetensors").read_bytes() == (

@@ -12,9 +12,11 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 from tests.runs.tiny import TINY
 
 from deattrib.corpus.settings import load_corpus
+from deattrib.errors import ModelError
 from deattrib.models.language_model import fingerprint
 from deattrib.models.scratch import make_model
 from deattrib.runs.config import build_config
@@ -80,3 +82,46 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_stores(tmp_path:
     left = {path.name for path in models.iterdir()}
     assert left == {"made", mine, alive, elsewhere, ".tmp-new_folder"}
     assert (models / "made" / "complete.json").is_file()
+
+
+@pytest.mark.parametrize("damage", ["one byte", "cut short", "no file", "its note"])
+def test_a_damaged_model_in_the_cache_is_refused_and_never_used(tmp_path: Path, damage: str) -> None:
+    config = build_config(data=TINY)
+    corpus = load_corpus(config.corpus, 0)
+    maker = ModelMaker(corpus, config.model, 0, tmp_path, lambda text: None)
+    base = make_model(config.model.scratch, maker.tokenizer, seed=0)
+    job = maker.job(base, corpus.train, "original model", 0)
+    store(base, maker.tokenizer, job.folder, seconds=1.0)
+    assert fingerprint(maker.made(base, job)) == fingerprint(base)
+    weights, note = job.folder / "model.safetensors", job.folder / "complete.json"
+    data = bytearray(weights.read_bytes())
+    data[-100] ^= 1
+    match damage:
+        case "one byte":
+            weights.write_bytes(bytes(data))
+        case "cut short":
+            weights.write_bytes(bytes(data[:-1000]))
+        case "no file":
+            weights.unlink()
+        case "its note":
+            note.write_text("{")
+    with pytest.raises(
+        ModelError, match=r"The original model in the cache is damaged: .*Remove .*and it is made again"
+    ) as caught:
+        maker.made(base, job)
+    assert str(job.folder) in str(caught.value)
+
+
+def test_a_full_disk_under_the_cache_names_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = build_config(data=TINY)
+    corpus = load_corpus(config.corpus, 0)
+    maker = ModelMaker(corpus, config.model, 0, tmp_path, lambda text: None)
+    base = make_model(config.model.scratch, maker.tokenizer, seed=0)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(tmp_path / "models" / "x"))
+
+    monkeypatch.setattr(base, "save_pretrained", refuse)
+    with pytest.raises(ModelError, match=r"cannot be kept: .*x: No space left on device.*DEATTRIB_CACHE"):
+        store(base, maker.tokenizer, tmp_path / "models" / "m", seconds=1.0)
+    assert not list((tmp_path / "models").iterdir())

@@ -10,66 +10,27 @@ with its tokenizer; `Rows`, or tuples of prompt, response and owner (see `deattr
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from deattrib.attribution.calibration import Calibration, fit_calibration
 from deattrib.attribution.context import make_context
 from deattrib.attribution.guard import GuardedScorer
 from deattrib.attribution.inputs import CorpusLike, ModelLike, RowsLike, as_corpus, as_language_model, as_rows
+from deattrib.attribution.loading import Origin
+from deattrib.attribution.parts import Part, measure_scale, repeats_itself, unrepeatable
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
-from deattrib.attribution.settings import CalibrationSettings
+from deattrib.attribution.settings import CalibrationSettings, GuardSettings
 from deattrib.attribution.witnesses import Witnesses, gather_witnesses
-from deattrib.errors import CalibrationError, ConfigError, did_you_mean
+from deattrib.errors import ConfigError, did_you_mean
 from deattrib.models.language_model import Codec
 
 ScorerSpec = str | Mapping[str, Any] | type[Scorer] | Scorer
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """One calibrated scorer with its share of the whole."""
-
-    guard: GuardedScorer
-    calibration: Calibration | None
-    weight: float
-
-    def attribution(self, rows: Rows, ends: Tensor | None) -> Tensor:
-        lengths = rows.batch.response_lengths if ends is None else ends
-        raw = self.guard.score(rows) if ends is None else self.guard.score_prefixes(rows, ends)
-        return self.calibrated(raw, lengths)
-
-    def calibrated(self, raw: Tensor, lengths: Tensor) -> Tensor:
-        """Raw scores of responses of these lengths (tokens) as attribution; both of one shape."""
-        if self.calibration is not None:
-            return self.calibration(raw, lengths)
-        if bool(((raw < 0) | (raw > 1)).any()):
-            raise CalibrationError(
-                f"Scorer {self.guard.name!r} gives raw scores from {float(raw.min()):.4g} to {float(raw.max()):.4g}; without "
-                "calibration they must lie in [0, 1]. Switch calibration on."
-            )
-        return raw
-
-
-def measure_scale(guard: GuardedScorer, witnesses: Witnesses, settings: CalibrationSettings) -> Calibration:
-    """The scale of a fitted scorer, or of the one it wraps, on the answers of `witnesses`."""
-    guard = guard.calibrate_as()
-    own_ends, other_ends = witnesses.ends()
-    return fit_calibration(
-        guard.score_prefixes(witnesses.own, own_ends),
-        own_ends,
-        guard.score_prefixes(witnesses.other, other_ends),
-        other_ends,
-        scorer=guard.name,
-        source=witnesses.source,
-        noise_floor=settings.noise_floor,
-    )
 
 
 class Attributor:
@@ -82,6 +43,7 @@ class Attributor:
         calibration: how the scale is measured.
         target: "own": attribution to the row's owner. "forgotten": the maximum over the forget owners, so that
             nothing is won by moving from one forgotten owner to another.
+        guard: how long a scorer's call may take, and what becomes of scores that are not finite.
     """
 
     def __init__(
@@ -91,7 +53,9 @@ class Attributor:
         registry: PluginRegistry | None = None,
         calibration: CalibrationSettings | None = None,
         target: Literal["own", "forgotten"] = "own",
+        guard: GuardSettings | None = None,
     ) -> None:
+        self.guard = guard or GuardSettings()
         self.registry = registry or PluginRegistry()
         self.settings = calibration or CalibrationSettings()
         self.target = target
@@ -130,17 +94,18 @@ class Attributor:
         return 0.0 if controls else 1.0 / len(self.context.owners)
 
     def report(self) -> list[dict[str, Any]]:
-        """Per scorer: name, fidelity, weight, seconds and calls so far, calibration quality."""
-        return [
-            {
-                "name": part.guard.name,
-                "fidelity": part.guard.scorer.fidelity,
-                "weight": part.weight,
-                "origin": part.guard.origin,
-                "calibration": part.calibration.report if part.calibration else None,
-            }
-            for part in self._parts
-        ]
+        """Per scorer: name, fidelity, weight, origin, calibration quality."""
+        return [part.report() for part in self._parts]
+
+    @property
+    def origins(self) -> dict[str, Origin]:
+        """Scorer -> distribution and version, or file and digest, of its class; known before `fit`."""
+        return {scorer.name: self.registry.origin(type(scorer)) for scorer, _ in self._made}
+
+    @property
+    def policy_changed(self) -> bool:
+        """Whether a scorer wrote to the watched module: what that holds now must not be saved."""
+        return any(part.guard.policy_changed for part in self._parts)
 
     @property
     def ceiling(self) -> bool:
@@ -151,6 +116,11 @@ class Attributor:
     def seconds(self) -> float:
         """Time spent inside the scorers so far."""
         return sum(part.guard.seconds for part in self._parts)
+
+    @property
+    def masked(self) -> int:
+        """Scores so far that were not finite and were replaced (`guard.on_nonfinite: mask`)."""
+        return sum(part.guard.masked for part in self._parts)
 
     # -- getting ready ------------------------------------------------------------------------------------------------
     def fit(
@@ -198,21 +168,31 @@ class Attributor:
         self._parts = []
         for scorer, weight in self._made:
             origin = str(self.registry.origin(type(scorer)))
-            guard = GuardedScorer(scorer, codec=context.codec, name=scorer.name, origin=origin, watch=watch)
+            guard = GuardedScorer(
+                scorer, codec=context.codec, name=scorer.name, origin=origin, watch=watch, settings=self.guard
+            )
             learns = scorer.fidelity in ("proxy", "control") and proxy_context is not None
             guard.fit(proxy_context if learns and proxy_context is not None else context)
-            calibration = None
+            calibration, repeats = None, None
             if self.settings.enabled and not (scorer.fidelity == "control" and scorer.calibrate_as() is scorer):
                 if witnesses is None:
                     witnesses = gather_witnesses(context, self.settings)
                 calibration = measure_scale(guard, witnesses, self.settings)
-            self._parts.append(Part(guard, calibration, weight / total))
+                repeats = repeats_itself(guard, witnesses.own)
+            self._parts.append(Part(guard, calibration, weight / total, repeats))
+        for message in unrepeatable(self._parts):
+            warnings.warn(message, stacklevel=2)
         return self
 
     def watch(self, module: torch.nn.Module) -> None:
         """From now on no scorer call may touch `module` (the policy)."""
         for part in self._parts:
             part.guard.watch = module
+
+    def at_step(self, step: int | None) -> None:
+        """The step that messages name from now on."""
+        for part in self._parts:
+            part.guard.step = step
 
     # -- attribution --------------------------------------------------------------------------------------------------
     def attribution(self, rows: RowsLike, ends: Tensor | None = None) -> Tensor:

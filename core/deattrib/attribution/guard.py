@@ -8,7 +8,6 @@ filled in here from `score`.
 
 from __future__ import annotations
 
-import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,8 +19,11 @@ import torch
 from torch import Tensor, nn
 
 from deattrib.attribution.loading import describe
+from deattrib.attribution.returned import UnusableError, as_numbers, mask_nonfinite
 from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
+from deattrib.attribution.settings import GuardSettings
 from deattrib.attribution.traces import Snapshot, seed_everything
+from deattrib.attribution.watchdog import TookTooLongError, Watchdog
 from deattrib.errors import DeattribError, ScorerError
 from deattrib.models.language_model import Codec
 
@@ -38,13 +40,13 @@ class GuardedScorer:
         codec: tokenizer and template, for cutting responses into prefixes.
         name, origin: what messages call it; the name defaults to the scorer's own.
         watch: a module that no call may change, normally the policy.
-        slow_warning: seconds after which a call that still runs is reported by a warning, and again at twice, four
-            times, ... that; 0 is never.
+        settings: how long a call may take, and what becomes of scores that are not finite.
 
     Attributes:
         step: set by the caller; part of every message.
         seconds, calls: time spent inside the scorer and number of calls, `fit` included.
         last: what `score` or `score_prefixes` returned last; None before the first call.
+        masked: scores so far that were not finite and were replaced.
         policy_changed: the scorer wrote to the watched module; what it holds now must not be saved.
     """
 
@@ -56,18 +58,19 @@ class GuardedScorer:
         name: str = "",
         origin: str = "",
         watch: nn.Module | None = None,
-        slow_warning: float = 30.0,
+        settings: GuardSettings | None = None,
     ) -> None:
         self.scorer = scorer
         self.codec = codec
         self.name = name or scorer.name
         self.origin = str(origin)
         self.watch = watch
-        self.slow_warning = slow_warning
+        self.settings = settings or GuardSettings()
         self.step: int | None = None
         self.seconds = 0.0
         self.calls = 0
         self.last: Tensor | None = None
+        self.masked = 0
         self.policy_changed = False
         self._closed = False
 
@@ -85,7 +88,7 @@ class GuardedScorer:
         inner = self.scorer.calibrate_as()
         if inner is self.scorer:
             return self
-        return GuardedScorer(inner, codec=self.codec, origin=self.origin, watch=self.watch, slow_warning=self.slow_warning)
+        return GuardedScorer(inner, codec=self.codec, origin=self.origin, watch=self.watch, settings=self.settings)
 
     # -- the calls ---------------------------------------------------------------------------------------------------
     def fit(self, context: ScorerContext) -> None:
@@ -160,52 +163,35 @@ class GuardedScorer:
     ) -> Tensor:
         with torch.no_grad(), self._watched(method, rows):
             returned = action()
-        values = self._to_tensor(returned, method, rows)
-        if tuple(values.shape) != shape:
-            self._fail(method, f"returned shape {list(values.shape)}, expected {list(shape)}", rows[0])
-        if mask is not None:
-            values = torch.where(mask, values, 0.0)  # what a scorer leaves at padding means nothing
-        if not torch.isfinite(values).all():
-            place = (~torch.isfinite(values)).nonzero()[0].tolist()
-            row = rows[place[0]]
-            if owners:
-                row = Row(row.prompt, row.response, owners[place[1]])
-            count = f"{int((~torch.isfinite(values)).sum())} of {values.numel()} values are not finite as float32"
-            self._fail(method, f"returned {values[tuple(place)].item()} for row {place[0]}{_column(place)} ({count})", row)
-        return values
-
-    def _to_tensor(self, returned: Any, method: str, rows: Rows) -> Tensor:
-        if returned is None:
-            self._fail(method, "returned None: is a `return` missing? Expected one number per row", rows[0])
+        most = self.settings.most_masked if self.settings.on_nonfinite == "mask" else None
         try:
-            if isinstance(returned, list | tuple) and any(isinstance(item, Tensor) for item in returned):
-                returned = torch.stack([torch.as_tensor(item) for item in returned])
-            values = torch.as_tensor(returned)
-        except Exception as error:
-            kind = type(returned).__name__
-            self._fail(method, f"returned a {kind} that is not made of numbers: {error}", rows[0], error)
-        if values.is_complex():
-            self._fail(method, f"returned complex numbers ({values.dtype}), expected real ones", rows[0])
-        if values.requires_grad:
-            self._fail(method, "returned a tensor with a gradient attached: return `scores.detach()`", rows[0])
-        # A copy: the scorer may go on using its own buffer.
-        return values.detach().to(device="cpu", dtype=torch.float32, copy=True)
+            values, masked = mask_nonfinite(as_numbers(returned, shape, mask), most=most)
+        except UnusableError as error:
+            row = rows[error.place[0] if error.place else 0]
+            if owners and error.place:
+                row = Row(row.prompt, row.response, owners[error.place[1]])
+            self._fail(method, str(error), row, error.__cause__)
+        if masked:
+            if not self.masked:
+                what = f"{masked} of {values.numel()} scores are not finite and are masked; further ones are only counted"
+                warnings.warn(f"{self._who()} in {method}(){self._at_step()}: {what}.", stacklevel=2)
+            self.masked += masked
+        return values
 
     @contextmanager
     def _watched(self, method: str, rows: Rows | None) -> Iterator[None]:
         tensors = {} if rows is None else {f"rows.batch.{key}": getattr(rows.batch, key) for key in rows.batch.__slots__}
         given = () if rows is None else _parts(rows)
         snapshot = Snapshot(self.watch, tensors)
-        failure: Exception | None = None
+        failure: BaseException | None = None
         start = time.perf_counter()
-        done = self._start_watchdog(method, start)
+        still = f"{self._who()} is still in {method}(){self._at_step()}"
         try:
-            yield
-        except Exception as error:
+            with Watchdog(still, warn_after=self.settings.slow_warning, limit=self.settings.time_limit):
+                yield
+        except (Exception, TookTooLongError) as error:
             failure = error
         finally:
-            if done is not None:
-                done.set()
             self.seconds += time.perf_counter() - start
             self.calls += 1
             found, lost = snapshot.put_back(may_use_random=method == "fit")
@@ -213,25 +199,12 @@ class GuardedScorer:
         row = rows[0] if rows is not None and len(rows) else None
         if rows is not None and any(one is not other for one, other in zip(given, _parts(rows), strict=True)):
             found.append("it replaced the contents of rows, which are read-only")
-        if failure is not None:
+        if isinstance(failure, TookTooLongError):
+            found.insert(0, f"it was ended after {self.settings.time_limit:g} s, its limit (guard.time_limit)")
+        elif isinstance(failure, Exception):
             found.insert(0, f"it raised {describe(failure, self.origin.split(' ')[0])}")
         if found:
             self._fail(method, "; ".join(found), row, failure)
-
-    def _start_watchdog(self, method: str, start: float) -> threading.Event | None:
-        if self.slow_warning <= 0:
-            return None
-        done = threading.Event()
-
-        def watch() -> None:
-            wait = self.slow_warning
-            while not done.wait(wait):
-                wait *= 2
-                elapsed = time.perf_counter() - start
-                warnings.warn(f"{self._who()} is still in {method}(){self._at_step()} after {elapsed:.1f} s.", stacklevel=2)
-
-        threading.Thread(target=watch, daemon=True, name=f"deattrib-watchdog-{self.name}").start()
-        return done
 
     # -- messages ----------------------------------------------------------------------------------------------------
     def _who(self) -> str:
@@ -271,10 +244,6 @@ def cut_and_score(score: Callable[[Rows], Tensor], rows: Rows, ends: Tensor, cod
 
 def _parts(rows: Rows) -> tuple[object, ...]:
     return rows.prompts, rows.responses, rows.owners, rows.batch
-
-
-def _column(place: Sequence[int]) -> str:
-    return f", column {place[1]}" if len(place) > 1 else ""
 
 
 def _short(text: str, most: int = 80) -> str:

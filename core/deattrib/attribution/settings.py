@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, Field
 
 
@@ -14,4 +16,26 @@ class CalibrationSettings(BaseModel, extra="forbid", frozen=True):
     max_new_tokens: int = Field(64, gt=0, description="Longest sampled answer.")
     noise_floor: float = Field(
         3.0, gt=0, description="m1 - m0 must exceed this many standard errors of the difference, else bins are pooled."
+    )
+
+
+class GuardSettings(BaseModel, extra="forbid", frozen=True):
+    """The wall around scorer calls: what is forgiven, and how long one may take."""
+
+    slow_warning: float = Field(
+        30.0,
+        ge=0,
+        description="Seconds after which a call that still runs is reported, again at twice, four times, ...; 0: never.",
+    )
+    time_limit: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds after which a call is ended as an error; null: none. Ends Python code in the main thread; code "
+        "that never returns to Python is only reported.",
+    )
+    on_nonfinite: Literal["raise", "mask"] = Field(
+        "raise", description="A score that is NaN or infinite ends the run, or takes the median of the call's finite scores."
+    )
+    most_masked: float = Field(
+        0.1, ge=0, lt=1, description="Largest share of a call's scores that is masked; more of them end the run all the same."
     )

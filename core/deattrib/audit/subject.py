@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from deattrib.attribution.attributor import ScorerSpec, measure_scale
+from deattrib.attribution.attributor import ScorerSpec
 from deattrib.attribution.calibration import Calibration
 from deattrib.attribution.guard import GuardedScorer
+from deattrib.attribution.parts import measure_scale
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
 from deattrib.attribution.settings import CalibrationSettings

@@ -58,11 +58,16 @@ def root(
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 interrupted."""
+    """Entry point. Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM."""
     try:
         app()
     except DeattribError as error:
         typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
         sys.exit(1)
     except KeyboardInterrupt:
         typer.echo("interrupted; finished steps up to the last checkpoint are kept, go on with --resume", err=True)

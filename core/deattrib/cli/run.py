@@ -67,11 +67,16 @@ def carry_out(
 
     from deattrib.cli.show import Show, table
     from deattrib.runs.pipeline import run as pipeline
+    from deattrib.runs.signals import exit_code
 
     if threads:
         torch.set_num_threads(threads)
-    with Show() as show:
-        result = pipeline(config, output=output, resume=resume, arguments=sys.argv[1:], listener=show)
+    try:
+        with Show() as show:
+            result = pipeline(config, output=output, resume=resume, arguments=sys.argv[1:], listener=show)
+    except KeyboardInterrupt as error:
+        typer.echo(str(error) or "interrupted", err=True)
+        raise typer.Exit(exit_code(error)) from error
     typer.echo(table(result.metrics))
     typer.echo(f"\nreport: {result.folder / 'report.html'}")
 

@@ -94,7 +94,7 @@ def read_records(path: str | Path, problems: Problems | None = None) -> list[Rec
 def _array(path: Path, text: str, problems: Problems) -> list[Record]:
     try:
         items = json.loads(text, object_pairs_hook=_object)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         where, what = _explain(error)
         problems.add(f"{path}:{where or '1:1'}", f"{what}, expected a JSON array of objects")
         return []
@@ -116,7 +116,7 @@ def _lines(path: Path, text: str, problems: Problems) -> list[Record]:
         column = len(line) - len(line.lstrip()) + 1
         try:
             item = json.loads(line, object_pairs_hook=_object)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             where, what = _explain(error)
             problems.add(f"{path}:{number}:{where.partition(':')[2] or column}", f"{what}, expected one JSON object per line")
             continue
@@ -136,11 +136,16 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _explain(error: ValueError) -> tuple[str, str]:
+def _explain(error: Exception) -> tuple[str, str]:
     """`line:column` ("" if unknown) and what is wrong."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.lineno}:{error.colno}", f"not JSON ({error.msg})"
-    return "", str(error)
+    return "", "nested too deep" if isinstance(error, RecursionError) else str(error)
+
+
+def _broken(text: str) -> bool:
+    """Whether there is half of a surrogate pair in it, which JSON can carry and no tokenizer takes."""
+    return any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _kind(value: object) -> str:
@@ -158,6 +163,9 @@ def optional_text(record: Record, field: str, problems: Problems) -> str | None:
         return None
     if not value.strip():
         problems.add(record.where(field), f"{field} is blank, expected text")
+        return None
+    if _broken(value):
+        problems.add(record.where(field), f"{field} holds half of a surrogate pair, which is no character")
         return None
     return value
 
@@ -177,6 +185,9 @@ def texts(record: Record, field: str, problems: Problems) -> tuple[str, ...]:
         problems.add(record.where(field), f"{field} holds something other than text, expected a list of strings")
         return ()
     if isinstance(value, list):
+        if any(_broken(item) for item in value):
+            problems.add(record.where(field), f"{field} holds half of a surrogate pair, which is no character")
+            return ()
         return tuple(value)
     single = optional_text(record, field, problems)
     return () if single is None else (single,)

@@ -22,7 +22,8 @@ from deattrib.ppo.losses import masked_mean
 from deattrib.ppo.rollout import Rollout
 from deattrib.ppo.search import SearchSpace
 from deattrib.ppo.settings import PPOSettings
-from deattrib.ppo.unlearner import Term, Unlearner
+from deattrib.ppo.unlearner import Unlearner
+from deattrib.ppo.update import Term
 
 
 class Method(Unlearner):

@@ -43,6 +43,7 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
     Raises:
         ModelError: naming the path and what transformers said.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "trust_remote_code": settings.trust_remote_code}
@@ -55,7 +56,7 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, path).merge_and_unload()
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"The model {path!r} cannot be loaded: {_first_line(error)} Give a hub id, or a folder with config.json or "
             "adapter_config.json in it."

@@ -114,6 +114,30 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
     weighted: bool = Field(False, description="Weight the hinge per token by the reward scorer's own token scores.")
 
 
+class HealthSettings(BaseModel, extra="forbid", frozen=True):
+    """Signs that the training goes wrong; each is told once, in the event log and on the page."""
+
+    on_fault: Literal["note", "stop", "rollback"] = Field(
+        "note",
+        description="note: go on. stop: end the loop there. rollback: end it with the weights of the newest checkpoint.",
+    )
+    patience: int = Field(3, ge=1, description="Steps in a row that a sign must last.")
+    kl: float | None = Field(10.0, gt=0, description="KL to the reference, nats per token, that is too much; null: any.")
+    entropy: float | None = Field(0.01, ge=0, description="Entropy, nats per token, that is too little; null: any.")
+    empty: float | None = Field(1.0, gt=0, le=1, description="Share of empty answers that is too large; null: any.")
+    gain: float | None = Field(
+        0.1, ge=0, description="Rise of the reward from which changed answers are a sign that it is gamed; null: never."
+    )
+    window: int = Field(5, ge=1, description="Steps whose means are compared: the last ones with the first ones.")
+    shrink: float = Field(
+        0.4,
+        gt=0,
+        lt=1,
+        description="Share of the first steps' length or different answers that is too little (its inverse: too long).",
+    )
+    repetition: float = Field(0.3, gt=0, le=1, description="Rise of the share of repeated token pairs that is too much.")
+
+
 class PPOSettings(BaseModel, extra="forbid", frozen=True):
     """The loop (paper, Algorithm 1)."""
 
@@ -151,6 +175,7 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
     reward: RewardSettings = RewardSettings()
     retain: RetainSettings = RetainSettings()
     anchor: AnchorSettings = AnchorSettings()
+    health: HealthSettings = HealthSettings()
 
     @property
     def updates(self) -> int:

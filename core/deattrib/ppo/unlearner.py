@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
@@ -21,28 +21,28 @@ from torch import Tensor
 
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus, Example
-from deattrib.models.forward import gather_log_probs
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.ppo.anchored import anchored_loss
 from deattrib.ppo.data import Cycle
+from deattrib.ppo.health import Fault, Health
 from deattrib.ppo.lessons import Drawn, Lesson, Lessons, Taught
-from deattrib.ppo.losses import distillation_loss, masked_mean, policy_loss, value_loss
+from deattrib.ppo.losses import distillation_loss
 from deattrib.ppo.reference import Reference
-from deattrib.ppo.rollout import AttributionSource, Rollout, autocast, collect
+from deattrib.ppo.rollout import AttributionSource, Rollout, collect
 from deattrib.ppo.search import SearchSpace, Span
 from deattrib.ppo.settings import PPOSettings
-
-Term = Callable[[], tuple[Tensor, dict[str, float]]]  # part of the loss, and its figures
-Gradient = tuple[Tensor, Sequence[Tensor | None], dict[str, float]]  # the part's value, its gradient per parameter, its figures
+from deattrib.ppo.terms import ppo_term
+from deattrib.ppo.update import Gradient, Term, accumulate, clip, gradient, means
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One finished step: its number (from 1) and its figures, means over the step's tokens and updates."""
+    """One finished step: its number (from 1), its figures, means over the step's tokens and updates, and new faults."""
 
     number: int
     figures: Mapping[str, float]
+    faults: tuple[Fault, ...] = ()
 
 
 class Unlearner:
@@ -90,6 +90,9 @@ class Unlearner:
             self.steps = -(-len(corpus.forget) * settings.data_epochs // settings.batch_size)
         self.calm = 0  # steps in a row with attribution at chance
         self.stopped: str | None = None
+        self.rollback = False  # the weights are not to be kept: whoever drives the loop goes back to a checkpoint
+        self.whole = True  # the state is that of the end of a step, and may be saved
+        self.health = Health(settings.health)
         self.generator = torch.Generator().manual_seed(seed)
         self.rng = random.Random(f"{seed}/unlearner")
         self.forget = Cycle(corpus.forget, seed=f"{seed}/forget")
@@ -127,6 +130,24 @@ class Unlearner:
     def __next__(self) -> Step:
         if self.finished:
             raise StopIteration
+        before = self._place()
+        try:
+            figures, rollout = self._advance()
+        except BaseException:
+            if self.whole:  # no update yet: as if the step had never begun
+                self._return_to(before)
+            raise
+        self.step, self.whole = self.step + 1, True
+        self._judge(figures)
+        responses = rollout.batch.response_lists() if rollout is not None else None
+        faults = self.health.look(self.step, figures, responses)
+        if faults and self.settings.health.on_fault != "note":
+            self.stopped = "; ".join(fault.message for fault in faults)
+            self.rollback = self.settings.health.on_fault == "rollback"
+        return Step(self.step, figures, faults)
+
+    def _advance(self) -> tuple[dict[str, float], Rollout | None]:
+        """Rollout and updates of one step."""
         figures: dict[str, float] = {}
         rollout: Rollout | None = None
         self._refresh()
@@ -146,9 +167,7 @@ class Unlearner:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.learning_rate * self.settings.share_of_peak(self.step, self.steps)
             figures |= self._learn(rollout, lessons)
-        self.step += 1
-        self._judge(figures)
-        return Step(self.step, figures)
+        return figures, rollout
 
     def _refresh(self) -> None:
         """pi_old <- pi at the start of every pass over the forget set (paper), where an old policy is kept at all."""
@@ -161,44 +180,32 @@ class Unlearner:
     def _learn(self, rollout: Rollout | None, lessons: Drawn) -> dict[str, float]:
         """All updates on one rollout batch; figures are means over the updates."""
         settings = self.settings
-        totals: dict[str, list[float]] = {}
+        told: list[dict[str, float]] = []
+        skipped = 0
         for _ in range(settings.epochs):
             for index in self._minibatches():
                 figures = self._differentiate(rollout.rows(index) if rollout is not None else None, next(lessons), lessons)
-                norm = torch.nn.utils.clip_grad_norm_(self.parameters.values(), settings.max_grad_norm)
-                self.optimiser.step()
-                figures |= {"grad_norm": float(norm)}
-                for name, value in figures.items():
-                    totals.setdefault(name, []).append(value)
+                norm, finite = clip(list(self.parameters.values()), settings.max_grad_norm)
+                if finite:
+                    self.whole = False
+                    self.optimiser.step()
+                skipped += not finite
+                told.append(figures | norm)
                 if settings.target_kl is not None and figures.get("policy_kl", 0.0) > settings.target_kl:
-                    return {name: sum(values) / len(values) for name, values in totals.items()} | {"cut_short": 1.0}
-        return {name: sum(values) / len(values) for name, values in totals.items()}
+                    return means(told) | {"cut_short": 1.0} | ({"skipped_updates": float(skipped)} if skipped else {})
+        return means(told) | ({"skipped_updates": float(skipped)} if skipped else {})
 
     def _differentiate(self, part: Rollout | None, lesson: Lesson, lessons: Drawn) -> dict[str, float]:
-        """Put the loss's gradient into the parameters. Each term has a graph of its own, so no two are in memory at once."""
-
-        def gradient(term: Term) -> Gradient:
-            with autocast(self.policy.device, self.settings.bf16):
-                loss, figures = term()
-            return loss.detach(), torch.autograd.grad(loss, list(self.parameters.values()), allow_unused=True), figures
-
+        """Put the loss's gradient into the parameters; figures of its terms."""
+        parameters = list(self.parameters.values())
+        of = partial(gradient, parameters=parameters, device=self.policy.device, bf16=self.settings.bf16)
         self.optimiser.zero_grad(set_to_none=True)
         terms = self._terms(part, lesson)
+        gradients: Iterator[Gradient] = map(of, reversed(terms))
         if self._parts_threads(lesson):
-            last = lessons.beside(partial(gradient, terms[-1]))
-            gradients: Iterator[Gradient] = reversed([*map(gradient, terms[:-1]), last()])
-        else:
-            gradients = map(gradient, reversed(terms))
-        losses: list[Tensor] = []
-        told: list[dict[str, float]] = []
-        for loss, values, figures in gradients:  # in the order in which one backward pass would add them
-            losses.append(loss)
-            told.append(figures)
-            for parameter, value in zip(self.parameters.values(), values, strict=True):
-                if value is not None:
-                    parameter.grad = value if parameter.grad is None else parameter.grad.add_(value)
-        total = sum(reversed(losses), torch.zeros((), device=self.policy.device))
-        return {name: value for figures in reversed(told) for name, value in figures.items()} | {"loss": float(total)}
+            last = lessons.beside(partial(of, terms[-1]))
+            gradients = reversed([*map(of, terms[:-1]), last()])
+        return accumulate(gradients, parameters, device=self.policy.device)
 
     def _parts_threads(self, lesson: Lesson) -> bool:
         """Whether the anchored term, which has modules of its own then, runs beside the others.
@@ -219,30 +226,12 @@ class Unlearner:
         """PPO, distillation and anchored term on one minibatch, each weighted, none computed yet."""
         terms: list[Term] = []
         if part is not None:
-            terms.append(partial(self._ppo_term, part))
+            terms.append(partial(ppo_term, self.policy, part, self.settings))
         if lesson.retain is not None:
             terms.append(partial(self._retain_term, lesson.retain))
         if lesson.anchored is not None:
             terms.append(partial(anchored_loss, self.beside, lesson.anchored, self.settings.anchor, self.token_scores))
         return terms
-
-    def _ppo_term(self, part: Rollout) -> tuple[Tensor, dict[str, float]]:
-        settings = self.settings
-        output = self.policy(part.batch)
-        log_probs = gather_log_probs(output.logits, part.batch.response_ids, temperature=settings.temperature)
-        surrogate = policy_loss(log_probs, part.log_probs, part.advantages, part.mask, clip=settings.clip)
-        value = value_loss(output.values, part.values, part.returns, part.mask, clip=settings.value_clip)
-        with torch.no_grad():
-            drift = (log_probs - part.log_probs).masked_fill(~part.mask, 0.0)
-            ratio = drift.exp()
-            figures = {
-                "policy_loss": float(surrogate),
-                "value_loss": float(value),
-                "policy_kl": float(masked_mean(ratio - 1 - drift, part.mask)),  # k3
-                "clip_fraction": float(masked_mean(((ratio - 1).abs() > settings.clip).float(), part.mask)),
-                "ratio_error": float((drift.abs() * part.mask).max()),
-            }
-        return settings.policy_weight * (surrogate + settings.value_coefficient * value), figures
 
     def _retain_term(self, taught: Taught) -> tuple[Tensor, dict[str, float]]:
         loss = self.distillation(taught)
@@ -271,11 +260,26 @@ class Unlearner:
             "stopped": self.stopped,
             "policy": self.policy.state(),
             "optimiser": copy.deepcopy(self.optimiser.state_dict()),  # torch hands out its live tensors
+            "health": self.health.state_dict(),
+            **self._place(),
+        }
+
+    def _place(self) -> dict[str, Any]:
+        """Where everything that is drawn stands."""
+        return {
             "generator": self.generator.get_state(),
             "rng": _plain(self.rng.getstate()),
             "torch_rng": torch.get_rng_state(),
             "cycles": {name: cycle.state_dict() for name, cycle in self._cycles.items()},
         }
+
+    def _return_to(self, place: dict[str, Any]) -> None:
+        self.generator.set_state(place["generator"])
+        version, internal, gauss = place["rng"]
+        self.rng.setstate((version, tuple(internal), gauss))
+        torch.set_rng_state(place["torch_rng"])
+        for name, value in place["cycles"].items():
+            self._cycles[name].load_state_dict(value)
 
     @property
     def _cycles(self) -> dict[str, Cycle[Example]]:
@@ -286,12 +290,10 @@ class Unlearner:
         self.step, self.calm, self.stopped = state["step"], state["calm"], state["stopped"]
         self.policy.load_state(state["policy"])
         self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
-        self.generator.set_state(state["generator"])
-        version, internal, gauss = state["rng"]
-        self.rng.setstate((version, tuple(internal), gauss))
-        torch.set_rng_state(state["torch_rng"])
-        for name, value in state["cycles"].items():
-            self._cycles[name].load_state_dict(value)
+        if "health" in state:
+            self.health.load_state_dict(state["health"])
+        self.rollback, self.whole = False, True
+        self._return_to(state)
 
 
 def _plain(state: tuple[Any, ...]) -> list[Any]:

@@ -5,6 +5,7 @@ Only `metrics.json` must be there: what else is missing or unreadable is said on
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -84,13 +85,18 @@ def write_report(run_folder: Path) -> Path:
     noted = [*events, *({"kind": "warning", "message": problem} for problem in problems)]
     page = render(metrics, noted, answers, config, manifest, attacks)
     target = folder / "report.html"
-    staged = folder / f".report-{os.getpid()}.html"
+    staged = folder / f".tmp-report-{os.getpid()}.html"
     try:
         with staged.open("w", encoding="utf-8", newline="\n") as file:
             file.write(page)
             file.flush()
             os.fsync(file.fileno())
         staged.replace(target)
+    except OSError as error:
+        raise RunError(
+            f"Cannot write {target}: {error.strerror or error}. Free some space there, or check who may write."
+        ) from error
     finally:
-        staged.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            staged.unlink(missing_ok=True)
     return target

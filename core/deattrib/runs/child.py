@@ -11,11 +11,13 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from deattrib.errors import DeattribError, RunError
-from deattrib.runs.making import follow_parent
+from deattrib.runs.making import following
+from deattrib.runs.signals import exit_code
 
 
 def can_resume(folder: Path) -> bool:
@@ -29,9 +31,22 @@ def can_resume(folder: Path) -> bool:
 
 
 def main(path: str) -> None:
-    """Carry out one job file."""
+    """Carry out one job file. Exit codes: 0 done, 1 failed, 130 and 143 ended by a signal."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    threading.Thread(target=follow_parent, args=(job["parent"],), daemon=True).start()
+    code = 0
+    with following(job["parent"]):
+        try:
+            _carry_out(job, path)
+        except DeattribError as error:
+            print(f"error: {' '.join(str(error).split())}", flush=True)
+            code = 1
+        except KeyboardInterrupt as error:
+            print(f"error: {error}", flush=True)
+            code = exit_code(error)
+    sys.exit(code)
+
+
+def _carry_out(job: Mapping[str, Any], source: str) -> None:
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -52,20 +67,16 @@ def main(path: str) -> None:
 
     torch.set_num_threads(job["threads"])
     folder = Path(job["folder"])
-    try:
-        config = validate(RunConfig, job["config"], source=path)
-        going_on = can_resume(folder)
-        run(
-            config,
-            output=None if going_on else folder,
-            resume=folder if going_on else None,
-            cache=Path(job["cache"]),
-            listener=Log(),
-            arguments=["compare"],
-        )
-    except DeattribError as error:
-        print(f"error: {' '.join(str(error).split())}", flush=True)
-        sys.exit(1)
+    config = validate(RunConfig, job["config"], source=source)
+    going_on = can_resume(folder)
+    run(
+        config,
+        output=None if going_on else folder,
+        resume=folder if going_on else None,
+        cache=Path(job["cache"]),
+        listener=Log(),
+        arguments=["compare"],
+    )
 
 
 if __name__ == "__main__":

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from deattrib.errors import RunError
+from deattrib.runs.folder import read_state
 from deattrib.runs.making import python_module
 from deattrib.runs.matrix import Cell
 
@@ -27,6 +29,7 @@ PATIENCE = 0.1  # seconds between looks at the children
 class _Child:
     cell: Cell
     process: subprocess.Popen[bytes]
+    folder: Path
     log: Path
     begun: float
 
@@ -80,16 +83,29 @@ def _begin(cell: Cell, folder: Path, scratch: Path, logs: Path, cache: Path, thr
     log = logs / f"{folder.name}.txt"
     with log.open("ab") as file:
         process = subprocess.Popen(
-            command, stdout=file, stderr=subprocess.STDOUT, env={**environment, "OMP_NUM_THREADS": str(threads)}
+            command,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            env={**environment, "OMP_NUM_THREADS": str(threads)},
+            start_new_session=True,  # Ctrl-C is for this process to answer; it asks the others to end, once
         )
-    return _Child(cell, process, log, time.monotonic())
+    return _Child(cell, process, folder, log, time.monotonic())
 
 
 def _error(child: _Child) -> str:
     code = child.process.returncode
-    if code == 0:
+    if code == 0 or _finished(child.folder):  # a process may still break while it shuts down: its result is on the disk
         return ""
     if code < 0:
         return f"ended by {signal.Signals(-code).name}; run the same command again to go on with it"
+    if code in (130, 143):
+        return "interrupted; run the same command again to go on with it"
     lines = child.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
     return (lines[-1] if lines else f"exit code {code}").removeprefix("error: ")
+
+
+def _finished(folder: Path) -> bool:
+    try:
+        return read_state(folder) == "finished"
+    except RunError:
+        return False

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from deattrib.attribution.settings import CalibrationSettings
+from deattrib.attribution.settings import CalibrationSettings, GuardSettings
 from deattrib.corpus.settings import CorpusSettings
 from deattrib.errors import ConfigError, did_you_mean
 from deattrib.evaluation.settings import EvaluationSettings
@@ -73,6 +73,7 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     policy: PolicySettings = PolicySettings()
     ppo: PPOSettings = PPOSettings()
     calibration: CalibrationSettings = CalibrationSettings()
+    guard: GuardSettings = GuardSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     plugins: PluginSettings = PluginSettings()

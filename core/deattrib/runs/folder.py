@@ -2,7 +2,7 @@
 
     config.yaml       every setting after defaults and overrides
     manifest.json     versions, seeds, fingerprints, command line
-    state.json        created, running, finished or failed; written last when the folder is made
+    state.json        created, running, finished, failed or interrupted; written last when the folder is made
     events.jsonl      what happened, step by step, without wall-clock times; timings.jsonl has those
     metrics.json      the result; rows.safetensors has it row by row
     checkpoints/      see `deattrib.runs.checkpoint`
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,7 +28,7 @@ from deattrib.runs.lock import LOCK_NAME, RunLock
 from deattrib.runs.manifest import SCHEMA, build_manifest
 from deattrib.runs.yaml_file import dump_yaml, load_yaml
 
-RunState = Literal["created", "running", "finished", "failed"]
+RunState = Literal["created", "running", "finished", "failed", "interrupted"]
 
 _STATES: tuple[RunState, ...] = get_args(RunState)
 _LONGEST_NAME = 80
@@ -141,6 +142,13 @@ class RunFolder:
         """Writes `metrics.json` in one step; NaN and infinities become null. Raises RunError."""
         atomic_write_json(self.metrics, metrics)
 
+    def add_fingerprints(self, fingerprints: Mapping[str, Any]) -> None:
+        """Adds what was not known when the folder was made to the manifest. Raises RunError."""
+        known = self.manifest.get("fingerprints", {})
+        manifest = {**self.manifest, "fingerprints": {**known, **fingerprints}}
+        atomic_write_json(self.path / "manifest.json", manifest)
+        self.manifest = manifest
+
     def close(self) -> None:
         """Lets go of the folder; more than once does no harm."""
         self._lock.release()
@@ -197,11 +205,13 @@ def read_state(path: Path) -> RunState:
 
 
 def clear_temporary(path: Path) -> None:
-    """Removes the half-written files that a killed process left in `path` (files only, not below). Raises RunError."""
+    """Removes the half-written files and folders that a killed process left in `path`. Raises RunError."""
     for item in path.glob(TEMPORARY_PREFIX + "*"):
         try:
             if item.is_file():
                 item.unlink(missing_ok=True)
+            elif item.is_dir() and not item.is_symlink():
+                shutil.rmtree(item)
         except OSError as error:
             raise cannot_write(item, error) from error
 

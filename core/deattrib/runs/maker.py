@@ -139,7 +139,7 @@ class ModelMaker:
         """The job's model: from the cache, or trained here and stored there."""
         if job.done:
             self.say(f"{job.what}: from the cache")
-            return load_model(str(job.folder), self._plain)
+            return self._kept(job)
         self.say(f"{job.what}: training on {sum(job.kept) if job.kept else len(job.rows)} rows")
         assert start is not None
         begin = time.perf_counter()
@@ -148,6 +148,18 @@ class ModelMaker:
             model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed, kept=job.kept)
         store(model, self.tokenizer, job.folder, seconds=time.perf_counter() - begin)
         return model
+
+    def _kept(self, job: Job) -> nn.Module:
+        """The job's model from the cache, if it is still what was put there. Raises ModelError."""
+        wrong = "its weights are not those that were stored."
+        try:
+            stored = json.loads((job.folder / "complete.json").read_text(encoding="utf-8")).get("fingerprint")
+            model = load_model(str(job.folder), self._plain)
+            if stored in (None, fingerprint(model)):
+                return model
+        except (ModelError, OSError, ValueError, AttributeError) as error:
+            wrong = str(error)
+        raise ModelError(f"The {job.what} in the cache is damaged: {wrong} Remove {job.folder}, and it is made again.")
 
     def _fingerprint(self, start: nn.Module) -> str:
         """Of a model that is only ever copied, so once is enough."""
@@ -174,8 +186,22 @@ class ModelMaker:
 
 
 def store(model: nn.Module, tokenizer: Any, folder: Path, *, seconds: float) -> None:
-    """Write to a folder beside, then rename; another process that was faster wins."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    """Write to a folder beside, then rename; another process that was faster wins. Raises ModelError on a full disk."""
+    from safetensors import SafetensorError
+
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _store(model, tokenizer, folder, seconds)
+    except (OSError, SafetensorError) as error:
+        where = getattr(error, "filename", None) or folder
+        reason = getattr(error, "strerror", None) or error
+        raise ModelError(
+            f"A made model cannot be kept: {where}: {reason}. Free some space there, or choose another place with "
+            "DEATTRIB_CACHE."
+        ) from error
+
+
+def _store(model: nn.Module, tokenizer: Any, folder: Path, seconds: float) -> None:
     staging = staging_folder(folder.parent)
     try:
         save_model(model, tokenizer, staging)

@@ -17,8 +17,9 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,12 @@ class SideBySide:
         if self.has(job):
             self._futures[job.folder].result()
 
+    def check(self) -> None:
+        """Raises ModelError as soon as one of the processes has failed; costs nothing."""
+        for future in self._futures.values():
+            if future.done() and not future.cancelled():
+                future.result()
+
     def _make(self, job: Job) -> None:
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / "job.json"
@@ -122,7 +129,12 @@ class SideBySide:
                 if self._leaving:
                     return
                 process = subprocess.Popen(
-                    command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment
+                    command,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                    text=True,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C is for the run to answer, which ends this process then
                 )
                 self._running.append(process)
             _, errors = process.communicate()
@@ -178,7 +190,11 @@ def _rows(items: Sequence[Mapping[str, Any]]) -> tuple[Example, ...]:
 def main(path: str) -> None:
     """Carry out one job file."""
     job = json.loads(Path(path).read_text(encoding="utf-8"))
-    threading.Thread(target=follow_parent, args=(job["parent"],), daemon=True).start()
+    with following(job["parent"]):
+        _carry_out(job, Path(path).parent)
+
+
+def _carry_out(job: Mapping[str, Any], scratch: Path) -> None:
     import torch
 
     from deattrib.models.language_model import LanguageModel, fingerprint
@@ -190,7 +206,7 @@ def main(path: str) -> None:
 
     torch.set_num_threads(max(job["threads"], 1))
     settings = ModelSettings.model_validate(job["settings"])
-    tokenizer = load_tokenizer(str(Path(path).parent / "tokenizer"), settings.model_copy(update={"gguf_file": None}))
+    tokenizer = load_tokenizer(str(scratch / "tokenizer"), settings.model_copy(update={"gguf_file": None}))
     codec = make_codec(tokenizer, settings)
     model = load_model(job["start"], settings).requires_grad_(True)
     begin = time.perf_counter()
@@ -205,11 +221,23 @@ def main(path: str) -> None:
             evaluate_cached(frozen, parts, asked, weights=fingerprint(model), cache=Path(job["cache"]))
 
 
-def follow_parent(parent: int) -> None:
-    """End when the parent has: nobody waits for the result then. For a thread of its own."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
+@contextmanager
+def following(parent: int) -> Iterator[None]:
+    """Inside, this process ends when its parent has: nobody waits for the result then."""
+    left = threading.Event()
+
+    def follow() -> None:
+        while not left.wait(1.0):
+            if os.getppid() != parent:
+                os._exit(1)
+
+    thread = threading.Thread(target=follow, daemon=True, name="deattrib-parent")
+    thread.start()
+    try:
+        yield
+    finally:  # a thread that still ran while the interpreter shuts down could abort it
+        left.set()
+        thread.join()
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from deattrib.evaluation import row_file
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.report import write_report
+from deattrib.runs.adapter import save_adapter
 from deattrib.runs.assessment import Assessment, Judges, assess
 from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json
 from deattrib.runs.attacked import attack_models, choose_attacks
@@ -150,14 +151,6 @@ def _facts(run: Ended) -> dict[str, Any]:
         "reward_seconds": round(run.reward.seconds, 2),
         "referee": run.referee.report(),
     }
-
-
-def save_adapter(policy: Any, path: Path) -> None:
-    """The adapter in PEFT's format (or the whole model, where all weights were trained)."""
-    policy.backbone.save_pretrained(
-        path, safe_serialization=True, **({} if policy.settings.adapter == "full" else {"selected_adapters": ["default"]})
-    )
-    policy.codec.tokenizer.save_pretrained(path)
 
 
 def _answers(assessment: Assessment, reward: Attributor, codec: Codec) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from typing import Any
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.settings import load_corpus
-from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.evaluation.rows import evaluation_rows
 from deattrib.methods.choose import choose_method, method_name
@@ -25,16 +24,17 @@ from deattrib.models.threads import one_thread_if_small
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.attacked import choose_attacks
 from deattrib.runs.attributions import chosen_scorers
-from deattrib.runs.checkpoint import load_checkpoint, newest_complete, save_checkpoint
 from deattrib.runs.config import RunConfig
-from deattrib.runs.events import EventLog, TimingLog
-from deattrib.runs.folder import RunFolder, default_output
+from deattrib.runs.folder import RunFolder, RunState, default_output
+from deattrib.runs.identity import check_config, check_identity, run_identity
+from deattrib.runs.loop import Loop
 from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
 from deattrib.runs.metrics import choose_metrics
 from deattrib.runs.outcome import Ended, write_outcome
 from deattrib.runs.prepare import cache_folder, models_in_the_making
 from deattrib.runs.session import Session, default_referee
+from deattrib.runs.signals import Interrupted, Stopping
 from deattrib.runs.validation import validate
 
 
@@ -80,22 +80,26 @@ def run(
 
     Raises:
         DeattribError: with state "failed" and the reason in the folder. Checkpoints stay.
+        Interrupted: SIGTERM or Ctrl-C (a KeyboardInterrupt), with state "interrupted"; a step it came in is finished and saved.
     """
     listener = listener or Listener()
     cache = cache or cache_folder()
     if config is not None:
         check_scorers(config)  # before anything is on disk: a misspelt scorer leaves no run behind
     folder, config = _open(config, output, resume, arguments)
-    with folder:
+    with folder, Stopping() as stopping:
         registry = registry_of(config)
         metrics: dict[str, Any] | None = None
         try:
             folder.set_state("running")
             _tell(registry, listener, "run_started", folder=folder.path, config=config.plain())
-            metrics = _carry_out(config, folder, registry, listener, cache)
+            metrics = _carry_out(config, folder, registry, listener, cache, stopping)
             folder.set_state("finished")
+        except Interrupted as error:
+            _note(folder, "interrupted", str(error), listener)
+            raise
         except BaseException as error:
-            folder.set_state("failed", reason=f"{type(error).__name__}: {error}")
+            _note(folder, "failed", f"{type(error).__name__}: {error}", listener)
             raise
         finally:
             _tell(registry, listener, "run_finished", folder=folder.path, metrics=metrics)
@@ -112,6 +116,7 @@ def _open(
                 raise RunError(
                     f"The run in {resume} is finished; there is nothing to resume. Start a new one with another --output."
                 )
+            check_config(folder)
             stored = validate(RunConfig, folder.config, source=str(resume / "config.yaml"))
             if config is not None:
                 check_same(stored.plain(), config.plain())
@@ -122,9 +127,10 @@ def _open(
     if config is None:
         raise RunError("run() needs a config, or a folder to resume.")
     path = output or default_output(Path("runs"), name=config.name, reward=_folder_word(config), seed=config.seed)
-    folder = RunFolder.create(
-        path, config.plain(), seeds={"run": config.seed}, fingerprints={"config": config.digest}, arguments=arguments
-    )
+    known: dict[str, Any] = {"config": config.digest}
+    if config.model.trust_remote_code:
+        known["trust_remote_code"] = True
+    folder = RunFolder.create(path, config.plain(), seeds={"run": config.seed}, fingerprints=known, arguments=arguments)
     return folder, config
 
 
@@ -156,12 +162,15 @@ def _folder_word(config: RunConfig) -> str:
 
 
 def _carry_out(
-    config: RunConfig, folder: RunFolder, registry: PluginRegistry, listener: Listener, cache: Path
+    config: RunConfig, folder: RunFolder, registry: PluginRegistry, listener: Listener, cache: Path, stopping: Stopping
 ) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     seed_everything(config.seed)
     listener.stage("corpus")
     corpus = load_corpus(config.corpus, config.seed)
+    identity = run_identity(config, corpus, registry)
+    for message in check_identity(folder, identity):
+        listener.warn(message)
     with ExitStack() as stack:
         with _timed(seconds, "prepare"):
             listener.stage(
@@ -192,7 +201,10 @@ def _carry_out(
         with _timed(seconds, "unlearn"):
             unlearner = session.make_unlearner(reward, ahead=spare)
             listener.stage("unlearn", f"{unlearner.steps} steps of {unlearner.name}")
-            _loop(unlearner, corpus, config, folder, registry, listener)
+            begun = {"reward": reward_name(config), "forget": list(corpus.forget_owners)}
+            loop = Loop(unlearner, reward, folder, config.checkpoints, identity, begun, registry, listener, stopping)
+            loop.check = making.check
+            loop.run()
         with _timed(seconds, "prepare"):
             final = replace(making.all(), original=session.original)
         with _timed(seconds, "evaluate"):
@@ -202,42 +214,12 @@ def _carry_out(
         return metrics
 
 
-def _loop(
-    unlearner: Unlearner,
-    corpus: Corpus,
-    config: RunConfig,
-    folder: RunFolder,
-    registry: PluginRegistry,
-    listener: Listener,
-) -> None:
-    """Drive the iterator from where the newest complete checkpoint left it."""
-    position = 0
-    identity = {"corpus": corpus.fingerprint(), "plugins": registry.versions}
-    newest, skipped = newest_complete(folder.checkpoints)
-    for path, reason in skipped:
-        listener.warn(f"checkpoint {path.name} skipped: {reason}")
-    if newest is not None:
-        state = load_checkpoint(newest)
-        check_same(state["identity"], identity, what="corpus or plugins")
-        unlearner.load_state_dict(state["unlearner"])
-        position = state["events"]
-        listener.stage("unlearn", f"continuing after step {unlearner.step}")
-    with EventLog(folder.events, position) as events, TimingLog(folder.timings) as timings:
-        if newest is None:
-            events.append("stage", 0, name="unlearn", reward=reward_name(config), forget=list(corpus.forget_owners))
-        while not unlearner.finished:
-            start = time.perf_counter()
-            step = next(unlearner)
-            figures = {name: float(value) for name, value in step.figures.items()}
-            events.append("step", step.number, **figures)
-            timings.append("step", step.number, time.perf_counter() - start)
-            listener.step(step.number, unlearner.steps, figures)
-            _tell(registry, listener, "step_finished", step=step.number, figures=figures)
-            if unlearner.stopped is not None:
-                events.append("stop", step.number, reason=unlearner.stopped)
-            if step.number % config.checkpoints.every == 0 or unlearner.finished:
-                state = {"identity": identity, "events": events.sync(), "unlearner": unlearner.state_dict()}
-                save_checkpoint(folder.checkpoints, step.number, state, keep=config.checkpoints.keep)
+def _note(folder: RunFolder, state: RunState, reason: str, listener: Listener) -> None:
+    """How the run ended, where the disk takes it; what ended it is the error that people should see."""
+    try:
+        folder.set_state(state, reason=reason)
+    except RunError as error:
+        listener.warn(str(error))
 
 
 def _tell(registry: PluginRegistry, listener: Listener, hook: str, **arguments: Any) -> None:

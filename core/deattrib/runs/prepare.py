@@ -12,6 +12,7 @@ from torch import nn
 
 from deattrib.attribution.retraining import Retrainer
 from deattrib.corpus.types import Corpus
+from deattrib.models.context import check_context
 from deattrib.models.language_model import Codec, LanguageModel, fingerprint
 from deattrib.models.loading import check_vocabulary, load_model
 from deattrib.models.settings import ModelSettings
@@ -82,6 +83,8 @@ def models_in_the_making(
     """As `prepare_models`, for who can begin before the oracles are there; leaving ends what is still being made."""
     maker = ModelMaker(corpus, settings, seed, cache or cache_folder(), say)
     base = maker.base()
+    if base is not None:
+        check_context(base, maker.codec, corpus.train)
     jobs = maker.jobs(base)
     with maker.side_by_side(list(jobs.values()), questions) as making:
         yield Pending(maker, base, jobs, making)
@@ -100,6 +103,7 @@ class Pending:
         if maker.settings.path:
             given = load_model(maker.settings.path, maker.settings)
             check_vocabulary(given, maker.codec, maker.settings.path)
+            check_context(given, maker.codec, maker.corpus.train)
             self._modules["original"] = given
         if maker.settings.oracle:
             self._modules["oracle"] = load_model(maker.settings.oracle, maker.settings)
@@ -118,6 +122,10 @@ class Pending:
             if name not in self._modules:
                 self._make(name)
         return self._models()
+
+    def check(self) -> None:
+        """Raises ModelError as soon as an oracle that is being made has failed; costs nothing."""
+        self.making.check()
 
     def _make(self, name: str) -> None:
         job = self.jobs[name]

@@ -194,7 +194,7 @@ def _attributor(config: RunConfig) -> Attributor:
     registry = PluginRegistry(disable=plugins.disable, require=plugins.require, allow=plugins.allow)
     if isinstance(config.reward, list) and len(config.reward) > 1:
         raise ConfigError(f"Scoring a file takes one scorer, the config's reward has {len(config.reward)}: give --scorer.")
-    return Attributor(config.reward, registry=registry, calibration=config.calibration)
+    return Attributor(config.reward, registry=registry, calibration=config.calibration, guard=config.guard)
 
 
 def _fit(attributor: Attributor, config: RunConfig, corpus: Corpus, say: Callable[[str], None]) -> None:

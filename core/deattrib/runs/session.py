@@ -81,6 +81,7 @@ class Session:
             registry=self.registry,
             calibration=self.config.calibration,
             target=self.settings.reward.target,
+            guard=self.config.guard,
         )
         proxy = self._context(half=0, seed=seed) if self.config.referee.halves else None
         return attributor.fit(self.corpus, context=self._context(half=None, seed=seed), proxy_context=proxy)
@@ -91,7 +92,7 @@ class Session:
 
     def fit_judge(self, spec: ScorerSpec) -> Attributor:
         """Any scorer, fitted and calibrated as the referee is: its seed, and its half of the rows for proxies."""
-        judge = Attributor(spec, registry=self.registry, calibration=CalibrationSettings())
+        judge = Attributor(spec, registry=self.registry, calibration=CalibrationSettings(), guard=self.config.guard)
         half = 1 if self.config.referee.halves else None
         seed = self.config.seed + REFEREE_SEED
         context = self._context(half=None, seed=seed)

@@ -1,0 +1,76 @@
+"""What must be the same before a run is gone on with: settings, corpus, plugins, and the code of classes from files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deattrib.attribution.attributor import Attributor
+from deattrib.attribution.plugins import PluginRegistry
+from deattrib.corpus.types import Corpus
+from deattrib.errors import RunError
+from deattrib.methods.choose import choose_method
+from deattrib.runs.config import RunConfig
+from deattrib.runs.folder import RunFolder
+from deattrib.runs.manifest import check_same, differences, library_versions
+
+
+def run_identity(config: RunConfig, corpus: Corpus, registry: PluginRegistry) -> dict[str, Any]:
+    """Plain values. The corpus is its fingerprint, with its sizes beside it so that a difference can be read."""
+    origins = Attributor(config.reward, registry=registry).origins
+    origins["method"] = registry.origin(choose_method(config.method, registry).cls)
+    return {
+        "corpus": corpus.fingerprint(),
+        "rows": len(corpus.train),
+        "owners": len(corpus.owners),
+        "forget": [owner[:80] for owner in corpus.forget_owners],
+        "plugins": registry.versions,
+        # Of a file the name and the digest of its text: where it lies is nobody's business.
+        "classes": {name: f"{Path(origin.distribution).name} {origin.version}" for name, origin in origins.items()},
+    }
+
+
+def check_config(folder: RunFolder) -> None:
+    """Refuses a `config.yaml` that was changed by hand after the run was begun; a checkpoint says later what was changed."""
+    begun = folder.manifest.get("fingerprints", {}).get("config")
+    now = hashlib.sha256(json.dumps(folder.config, sort_keys=True).encode()).hexdigest()
+    if begun is not None and begun != now:
+        shown = _changed_settings(folder)
+        raise RunError(
+            f"{folder.path / 'config.yaml'} is not what the run was started with, so it cannot be resumed.{shown}\nPut it "
+            "back, or start a new run with --output."
+        )
+
+
+def _changed_settings(folder: RunFolder) -> str:
+    """The differences from the settings in the newest checkpoint, a line each; "" where there is none."""
+    from deattrib.runs.checkpoint import load_checkpoint, newest_complete
+
+    newest, _ = newest_complete(folder.checkpoints)
+    stored = load_checkpoint(newest).get("config") if newest is not None else None
+    found = differences(stored, folder.config) if isinstance(stored, Mapping) else []
+    return "".join(f"\n  {path}: {before} -> {after}" for path, before, after in found)
+
+
+def check_identity(folder: RunFolder, identity: Mapping[str, Any]) -> list[str]:
+    """Writes the identity into the manifest of a new run; refuses to go on with a run that had another.
+
+    Returns:
+        a sentence on libraries whose version is not the one that the run was begun with: its numbers may differ by rounding.
+
+    Raises:
+        RunError: shows every difference.
+    """
+    known = folder.manifest.get("fingerprints", {})
+    check_same({key: known[key] for key in identity if key in known}, {key: identity[key] for key in identity if key in known},
+               what="corpus or plugins")  # fmt: skip
+    if any(key not in known for key in identity):
+        folder.add_fingerprints(identity)
+    changed = differences(folder.manifest.get("versions", {}), library_versions())
+    if not changed:
+        return []
+    text = ", ".join(f"{name} {before} -> {after}" for name, before, after in changed)
+    return [f"Other versions than the run was started with ({text}): its numbers may differ in the last digits."]

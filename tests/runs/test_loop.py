@@ -1,0 +1,274 @@
+"""The loop of a run: what is saved when something goes wrong in it, and that going on from there leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.ppo.toy import small
+from torch import nn
+
+from deattrib.attribution.attributor import Attributor
+from deattrib.attribution.plugins import PluginRegistry
+from deattrib.attribution.scorer import Rows, Scorer
+from deattrib.attribution.settings import CalibrationSettings, GuardSettings
+from deattrib.corpus.types import Corpus
+from deattrib.errors import ModelError, RunError, ScorerError
+from deattrib.models.language_model import Codec, LanguageModel
+from deattrib.models.policy import Policy
+from deattrib.models.recipes import PolicySettings
+from deattrib.ppo.unlearner import Unlearner
+from deattrib.runs.checkpoint import load_checkpoint, newest_complete
+from deattrib.runs.config import CheckpointSettings
+from deattrib.runs.events import read_events
+from deattrib.runs.folder import RunFolder
+from deattrib.runs.loop import Loop
+from deattrib.runs.pipeline import Listener
+from deattrib.runs.signals import Interrupted, Stopping
+
+REGISTRY = PluginRegistry(entry_points=False)
+
+
+class Even(Scorer):
+    """Share of even token ids; does something else at one call."""
+
+    name = "even"
+    fidelity = "exact"
+    calls = 0
+    at: tuple[int, Callable[[Rows], Any]] | None = None
+
+    def score(self, rows: Rows) -> Any:
+        self.calls += 1
+        if self.at and self.calls == self.at[0] and (instead := self.at[1](rows)) is not None:
+            return instead
+        even = (rows.batch.response_ids % 2 == 0) & rows.batch.response_mask
+        return even.sum(1) / rows.batch.response_lengths.clamp(min=1)
+
+
+class Heard(Listener):
+    def __init__(self) -> None:
+        self.warnings: list[str] = []
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+@pytest.fixture
+def make(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, tmp_path: Path) -> Callable[..., tuple[Loop, Heard]]:
+    """make(name, at=None, **settings) -> a loop in the run folder of that name, made or opened, and who listens to it."""
+    loops: list[Loop] = []
+
+    def build(name: str, at: Any = None, *, every: int = 100, guard: Any = None, identity: Any = None, **changes: Any) -> Any:
+        sizes = {"steps": 5, "epochs": 1, "reward": {"slices": 3, "granularity": "sequence", "kl": 0.0}}
+        settings = small(**{**sizes, "anchor": {"hinge": 0.0, "kl": 0.0}, **changes})
+        for loop in loops:
+            loop.folder.close()
+        path = tmp_path / name
+        folder = RunFolder.open(path) if path.exists() else RunFolder.create(path, {"a": 1}, seeds={}, fingerprints={})
+        reward = Attributor(Even, registry=REGISTRY, calibration=CalibrationSettings(enabled=False), guard=guard)
+        reward.fit(tiny_corpus, LanguageModel(copy.deepcopy(tiny_llama), tiny_codec))
+        reward._parts[0].guard.scorer.at = at  # type: ignore[attr-defined]
+        policy = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)
+        reward.watch(policy)
+        unlearner = Unlearner(policy, tiny_corpus, reward, settings, seed=0)
+        heard = Heard()
+        known = identity or {"corpus": "x", "plugins": {"d": "1"}}
+        checkpoints = CheckpointSettings(every=every, keep=3)
+        loops.append(Loop(unlearner, reward, folder, checkpoints, known, {"reward": "even"}, REGISTRY, heard, Stopping()))
+        return loops[-1], heard
+
+    return build
+
+
+Make = Callable[..., tuple[Loop, Heard]]
+
+
+def fail(_: Rows) -> Any:
+    raise ValueError("no")
+
+
+def saved_steps(loop: Loop) -> list[int]:
+    return sorted(int(path.name.split("-")[1]) for path in loop.folder.checkpoints.iterdir())
+
+
+def same(one: Loop, other: Loop) -> bool:
+    """Events to the byte, weights to the bit."""
+    a, b = one.unlearner.policy.state(), other.unlearner.policy.state()
+    return one.folder.events.read_bytes() == other.folder.events.read_bytes() and all(torch.equal(a[key], b[key]) for key in a)
+
+
+def test_a_scorer_that_fails_costs_nothing_that_was_computed(make: Make) -> None:
+    """No checkpoint was due; the last whole step is saved before the error goes on, and going on from it is undisturbed."""
+    whole, _ = make("whole")
+    whole.run()
+    cut, heard = make("cut", (4, fail))
+    with pytest.raises(ScorerError, match=r"'even' .* at step 4: it raised ValueError: no"):
+        cut.run()
+    assert saved_steps(cut) == [3] and "saved after step 3" in heard.warnings[0]
+    again, _ = make("cut")
+    again.run()
+    assert again.unlearner.step == 5 and same(whole, again)
+
+
+def test_what_a_scorer_wrote_to_the_policy_is_not_saved(make: Make) -> None:
+    loop, heard = make("run", every=2)
+
+    def write(_: Rows) -> None:
+        with torch.no_grad():
+            loop.unlearner.policy.value_head.bias.add_(1)
+
+    scorer: Any = loop.reward._parts[0].guard.scorer
+    scorer.at = (4, write)
+    with pytest.raises(ScorerError, match="it touched the policy"):
+        loop.run()
+    assert saved_steps(loop) == [2] and "1 steps since the last checkpoint are lost" in heard.warnings[0]
+
+
+def test_a_failure_between_two_updates_is_not_saved(make: Make) -> None:
+    loop, heard = make("run", every=2, epochs=2)
+    learn, calls = loop.unlearner._differentiate, 0
+
+    def second_of_step_four(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        return learn(*arguments) if calls != 8 else 1 / 0
+
+    loop.unlearner._differentiate = second_of_step_four  # type: ignore[method-assign]
+    with pytest.raises(ZeroDivisionError):
+        loop.run()
+    assert saved_steps(loop) == [2] and "are lost" in heard.warnings[0]
+
+
+def test_a_full_disk_while_saving_after_an_error_does_not_hide_the_error(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, heard = make("run", (3, fail))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(ScorerError, match="ValueError: no"):
+        loop.run()
+    assert "could not be saved after the error either" in heard.warnings[0] and "No space left" in heard.warnings[0]
+
+
+def test_what_fails_beside_the_loop_is_noticed_at_the_next_step(make: Make) -> None:
+    loop, _ = make("run")
+
+    def check() -> None:
+        if loop.unlearner.step == 2:
+            raise ModelError("Making the oracle failed")
+
+    loop.check = check
+    with pytest.raises(ModelError, match="oracle"):
+        loop.run()
+    assert loop.unlearner.step == 2 and saved_steps(loop) == [2]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_loop_after_its_step(make: Make, number: int) -> None:
+    whole, _ = make("whole")
+    whole.run()
+    cut, _ = make("cut", (3, lambda rows: os.kill(os.getpid(), number)))
+    before = signal.getsignal(number)
+    with cut.stopping, pytest.raises(Interrupted, match="after step 3; go on with --resume") as caught:
+        cut.run()
+    assert caught.value.number == number and signal.getsignal(number) is before
+    assert saved_steps(cut) == [3]
+    again, _ = make("cut")
+    again.run()
+    assert same(whole, again)
+
+
+def test_outside_of_a_step_a_signal_ends_at_once() -> None:
+    with Stopping(), pytest.raises(Interrupted, match="ended by SIGTERM") as caught:
+        os.kill(os.getpid(), signal.SIGTERM)
+    assert isinstance(caught.value, KeyboardInterrupt)
+
+
+TWICE = """
+import os, signal, sys
+from deattrib.runs.signals import Stopping
+with Stopping() as stopping, stopping.postponed():
+    os.kill(os.getpid(), signal.SIGTERM)
+    print(stopping.asked, flush=True)
+    os.kill(os.getpid(), int(sys.argv[1]))
+    print("still here", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_leaves_at_once(number: int) -> None:
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-c", TWICE, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert done.returncode == 128 + number and done.stdout == "15\n"
+    assert "once more to leave at once" in done.stderr
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Stopping() as stopping:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert stopping.asked is None
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_masked_scores_are_in_the_event_log(make: Make) -> None:
+    loop, _ = make("run", (2, lambda rows: [float("nan"), *[0.5] * (len(rows) - 1)]),
+                   guard=GuardSettings(on_nonfinite="mask", most_masked=0.3))  # fmt: skip
+    with pytest.warns(UserWarning, match="1 of 5 scores are not finite"):
+        loop.run()
+    told = [event for event in read_events(loop.folder.events) if event["kind"] == "warning"]
+    assert [(event["step"], event["message"]) for event in told] == [(2, "1 scores of even were not finite and were masked")]
+
+
+@pytest.mark.parametrize(("on_fault", "last", "saved"), [("note", 5, [2, 4, 5]), ("stop", 3, [2, 3]), ("rollback", 2, [2])])
+def test_faults_are_told_and_answered_as_set(make: Make, on_fault: str, last: int, saved: list[int]) -> None:
+    health = {"on_fault": on_fault, "entropy": 100.0, "patience": 3}
+    loop, heard = make("run", every=2, health=health)
+    loop.run()
+    events = read_events(loop.folder.events)
+    told = [event for event in events if event["kind"] == "warning"]
+    assert [(event["step"], event["fault"]) for event in told] == [(3, "entropy")] and heard.warnings == [told[0]["message"]]
+    assert loop.unlearner.step == last and saved_steps(loop) == saved
+    stops = [event["reason"] for event in events if event["kind"] == "stop"]
+    assert len(stops) == (on_fault != "note") and all("entropy is" in reason for reason in stops)
+    if on_fault == "rollback":
+        assert stops[0].endswith("taken back to step 2")
+        newest, _ = newest_complete(loop.folder.checkpoints)
+        assert newest is not None
+        kept = load_checkpoint(newest)["unlearner"]
+        assert kept["stopped"] == stops[0]
+        policy = loop.unlearner.policy.state()
+        assert all(torch.equal(policy[name], value) for name, value in kept["policy"].items())
+        again, _ = make("run", every=2, health=health)
+        before = again.folder.events.read_bytes()
+        again.run()  # nothing left to do
+        assert again.unlearner.finished and again.folder.events.read_bytes() == before
+
+
+def test_without_a_checkpoint_there_is_nothing_to_go_back_to_and_the_run_says_so(make: Make) -> None:
+    loop, _ = make("run", health={"on_fault": "rollback", "entropy": 100.0, "patience": 1})
+    loop.run()
+    assert loop.unlearner.step == 1 and saved_steps(loop) == [1]
+    assert str(loop.unlearner.stopped).endswith("there is no checkpoint to go back to")
+
+
+@pytest.mark.parametrize(
+    ("change", "shown"),
+    [
+        ({"corpus": "y", "plugins": {"d": "1"}}, "corpus: 'x' -> 'y'"),
+        ({"corpus": "x", "plugins": {"d": "2"}}, "plugins.d: '1' -> '2'"),
+    ],
+)
+def test_another_corpus_or_plugin_is_refused_with_the_difference(make: Make, change: Any, shown: str) -> None:
+    make("run", every=2)[0].run()
+    with pytest.raises(RunError, match="other corpus or plugins") as caught:
+        make("run", identity=change)[0].run()
+    assert shown in str(caught.value)
