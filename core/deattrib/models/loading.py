@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,8 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
     below = _base_of_adapter(path)
     try:
         model: Any = AutoModelForCausalLM.from_pretrained(below or path, **options)
+        if settings.gguf_file:
+            model = _dequantised(model)
         if below:
             from peft import PeftModel
 
@@ -62,6 +65,23 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
         ) from error
     loaded: nn.Module = model.to(pick_device(settings.device)).eval()
     return loaded
+
+
+def _dequantised(model: Any) -> Any:
+    """A model of its own class with the weights that transformers read from a GGUF file.
+
+    They are full ones by then, but the model still counts as quantised, and transformers neither saves nor trains it.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.random.fork_rng(devices=[]):  # the weights that it begins with are drawn, and overwritten
+        plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
+    plain.load_state_dict(model.state_dict())
+    plain.generation_config = model.generation_config
+    return plain
 
 
 def is_adapter(path: str) -> bool:
