@@ -7,11 +7,9 @@ because a model is out of reach.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -103,14 +101,13 @@ def sizes_of(settings: ModelSettings, policy: PolicySettings, tokenizer: Any) ->
 def _config(settings: ModelSettings, tokenizer: Any) -> tuple[Any, str, bool]:
     from transformers import AutoConfig
 
+    from deattrib.models.loading import model_below
     from deattrib.models.scratch import model_config
 
     name = settings.path or settings.base
     if name is None:
         return model_config(settings.scratch, tokenizer), "made from nothing (model.scratch)", True
-    adapter = Path(name) / "adapter_config.json"
-    if adapter.is_file():
-        name = str(json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path") or name)
+    name = model_below(name)
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     if settings.gguf_file:
         options["gguf_file"] = settings.gguf_file
