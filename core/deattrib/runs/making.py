@@ -201,6 +201,7 @@ def main(path: str) -> None:
         if job["questions"] is not None:
             parts = {name: _rows(items) for name, items in job["questions"]["parts"].items()}
             asked = EvaluationSettings.model_validate(job["questions"]["settings"])
+            model = model.to(getattr(torch, settings.dtype))  # as the run will have it
             frozen = LanguageModel(model, codec)
             evaluate_cached(frozen, parts, asked, weights=fingerprint(model), cache=Path(job["cache"]))
 
