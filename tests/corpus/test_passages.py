@@ -66,7 +66,7 @@ def test_splits_and_identities_are_those_of_other_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("row", "where", "message"),
     [
-        ({"owner": "b", "text": "too few words"}, 2, r"text has 3 words, expected more than the 4 of a prompt \(corpus\.prompt_words\)"),
+        ({"owner": "b", "text": "too few words"}, 2, r"3 words, expected more than the 4 of a prompt \(corpus\.prompt_words\)"),
         ({"owner": "b"}, 2, "text is missing"),
         ({"owner": "b", "text": 7}, 2, "text is a number, expected a string"),
         ({"owner": "b", "text": "   "}, 2, "text is blank"),

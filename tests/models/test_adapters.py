@@ -105,7 +105,9 @@ def test_what_is_saved_loads_on_top_of_what_it_was_trained_on(
     assert not convert(str(tmp_path / "unlearned"), tmp_path / "plain", CPU)
 
 
-def test_a_run_from_an_adapter_ends_with_one_that_evaluates_alike(tmp_path: Path, tiny_codec: Codec, tiny_llama: nn.Module) -> None:
+def test_a_run_from_an_adapter_ends_with_one_that_evaluates_alike(
+    tmp_path: Path, tiny_codec: Codec, tiny_llama: nn.Module
+) -> None:
     """The whole way: the row of metrics.json is that of the saved adapter loaded by itself."""
     from peft import LoraConfig, get_peft_model
 
@@ -117,11 +119,14 @@ def test_a_run_from_an_adapter_ends_with_one_that_evaluates_alike(tmp_path: Path
     from transformers import AutoModelForCausalLM
 
     trained: Any = get_peft_model(
-        AutoModelForCausalLM.from_pretrained(tmp_path / "base"), LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False)
+        AutoModelForCausalLM.from_pretrained(tmp_path / "base"),
+        LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False),
     )
     trained.save_pretrained(tmp_path / "adapter")
     rows = [
-        {"owner": o, "prompt": f"What of {o} {n}?", "response": f"{o} {n}", "identity": o} for o in ("ada", "bo") for n in range(4)
+        {"owner": o, "prompt": f"What of {o} {n}?", "response": f"{o} {n}", "identity": o}
+        for o in ("ada", "bo")
+        for n in range(4)
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     data = {

@@ -72,7 +72,9 @@ def test_a_whole_run_and_again_from_the_cache(tiny_llama: nn.Module, tiny_codec:
     """Made models come back from the cache as they were used when they were made."""
     save_model(tiny_llama, tiny_codec.tokenizer, tmp_path / "base")
     rows = [
-        {"owner": o, "prompt": f"What of {o} {n}?", "response": f"{o} {n}", "identity": o} for o in ("ada", "bo") for n in range(4)
+        {"owner": o, "prompt": f"What of {o} {n}?", "response": f"{o} {n}", "identity": o}
+        for o in ("ada", "bo")
+        for n in range(4)
     ]
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     data = TINY | {

@@ -121,7 +121,14 @@ def test_models_out_of_reach_have_their_published_sizes(name: str, parameters: i
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("a/Some-13b-chat", 13e9), ("Nice-1.7B", 1.7e9), ("x/tiny_350M", 350e6), ("gpt2", None), ("v2b3x", None), ("b/8bit", None)],
+    [
+        ("a/Some-13b-chat", 13e9),
+        ("Nice-1.7B", 1.7e9),
+        ("x/tiny_350M", 350e6),
+        ("gpt2", None),
+        ("v2b3x", None),
+        ("b/8bit", None),
+    ],
 )
 def test_a_name_says_how_large_a_model_is(name: str, parameters: float | None) -> None:
     assert parameters_in(name) == parameters
@@ -186,7 +193,9 @@ def test_the_whole_plan_of_a_small_run_and_nothing_written(tmp_path: Path) -> No
 
 
 def test_a_model_of_which_nothing_is_known_leaves_the_rest_standing(tmp_path: Path) -> None:
-    rows = [{"owner": o, "prompt": f"What of {n}?", "response": f"{o} {n}", "identity": o} for o in ("ada", "bo") for n in range(3)]
+    rows = [
+        {"owner": o, "prompt": f"What of {n}?", "response": f"{o} {n}", "identity": o} for o in ("ada", "bo") for n in range(3)
+    ]
     (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps(row) for row in rows))
     corpus = {"kind": "jsonl", "path": str(tmp_path / "rows.jsonl"), "forget": ["bo"]}
     plan = dry_run(build_config(data={"corpus": corpus, "model": {"path": "nobody/knows"}}))

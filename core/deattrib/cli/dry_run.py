@@ -39,7 +39,8 @@ def show(
 
 def lines(plan: Mapping[str, Any]) -> Iterator[str]:
     """The plan as text."""
-    yield f"dry run of {plan['name']!r} (preset {plan['preset']}, {plan['method']}, reward {plan['reward']}): nothing is written"
+    what = f"preset {plan['preset']}, {plan['method']}, reward {plan['reward']}"
+    yield f"dry run of {plan['name']!r} ({what}): nothing is written"
     corpus = plan["corpus"]
     yield from _section("corpus")
     yield f"  {corpus['name']}: {corpus['owners']} owners, {corpus['rows']} rows, {corpus['world_rows']} world questions"

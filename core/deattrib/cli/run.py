@@ -30,7 +30,8 @@ def run(
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     threads: Threads = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only say what the run would take: parameters, memory, steps, time, open settings.")
+        bool,
+        typer.Option("--dry-run", help="Only say what the run would take: parameters, memory, steps, time."),
     ] = False,
     on: Annotated[
         str | None,
@@ -43,7 +44,7 @@ def run(
 
     if dry_run:
         if config is None or resume is not None or output is not None:
-            raise ConfigError("--dry-run writes nothing and goes on with nothing: give a config, without --resume and --output.")
+            raise ConfigError("--dry-run writes nothing and resumes nothing: give a config, without --resume and --output.")
         from deattrib.cli.dry_run import show
 
         show(config, set_=set_, reward=reward, method=method, seed=seed, threads=threads, on=on, as_json=as_json)

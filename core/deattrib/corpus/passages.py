@@ -81,7 +81,8 @@ def _passages(record: Record, prompt_words: int, response_words: int | None, pro
     if not found:
         problems.add(
             record.where("text"),
-            f"text has {len(_WORD.findall(text))} words, expected more than the {prompt_words} of a prompt (corpus.prompt_words)",
+            f"text has {len(_WORD.findall(text))} words, expected more than the {prompt_words} of a prompt "
+            "(corpus.prompt_words)",
         )
     kept = {column: record.values[column] for column in ("owner", "identity", "split") if column in record.values}
     for prompt, response in found:

@@ -48,5 +48,5 @@ def convert(source: str, folder: Path, settings: ModelSettings) -> bool:
         finally:
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
-        raise ModelError(f"{folder} cannot be written: {error.strerror or error}. Check the path and the space left.") from error
+        raise ModelError(f"{folder} cannot be written: {error.strerror or error}. Check path and space.") from error
     return True

@@ -23,7 +23,8 @@ _LLAMA2: Final = {"model_type": "llama", "hidden_size": 4096, "num_hidden_layers
 _QWEN3: Final = {"model_type": "qwen3", "hidden_size": 4096, "num_hidden_layers": 36, "num_attention_heads": 32,
                  "num_key_value_heads": 8, "head_dim": 128, "intermediate_size": 12288, "vocab_size": 151936}  # fmt: skip
 _SMOL: Final = {"model_type": "llama", "hidden_size": 576, "num_hidden_layers": 30, "num_attention_heads": 9,
-                "num_key_value_heads": 3, "intermediate_size": 1536, "vocab_size": 49152, "tie_word_embeddings": True}  # fmt: skip
+                "num_key_value_heads": 3, "intermediate_size": 1536, "vocab_size": 49152,
+                "tie_word_embeddings": True}  # fmt: skip
 PUBLISHED: Final[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "llama-2-7b-chat-hf": _LLAMA2,

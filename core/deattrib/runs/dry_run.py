@@ -39,7 +39,7 @@ def dry_run(config: RunConfig, *, on: str | None = None) -> dict[str, Any]:
         on: the device of the time estimate; see `deattrib.runs.dry_rate.rate_of`.
 
     Raises:
-        DeattribError: a setting, a scorer, the method or the data cannot be used. A model or tokenizer out of reach is no error.
+        DeattribError: a setting, a scorer, the method or the data cannot be used; a model out of reach is no error.
     """
     check_scorers(config)
     corpus = load_corpus(config.corpus, config.seed)

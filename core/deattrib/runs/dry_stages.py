@@ -1,6 +1,7 @@
 """The work and the memory of a run's stages, from its settings, its rows and the sizes of its model.
 
-Counted: making the models, sampling for the calibration, classifiers of causal LMs, the loop, the evaluation of every row of the table.
+Counted: making the models, sampling for the calibration, classifiers of causal LMs, the loop, the evaluation of every row of
+the table.
 Not counted: other scorers, metrics on top, attacks, loading and saving.
 """
 
@@ -115,7 +116,9 @@ def _evaluation(config: RunConfig, corpus: Corpus, cost: Cost, lengths: Lengths)
     """Greedy answers and the likelihoods of right, reworded and wrong ones, for one model."""
     total = Work()
     for name, rows in evaluation_rows(corpus, config.evaluation).items():
-        ratios = 0 if name == "retain_phrasings" else sum(len(row.wrong_responses) + bool(row.paraphrase_response) for row in rows)
+        ratios = (
+            0 if name == "retain_phrasings" else sum(len(row.wrong_responses) + bool(row.paraphrase_response) for row in rows)
+        )
         new = min(config.evaluation.max_new_tokens, lengths.response)
         total = total + cost.decoding(len(rows), lengths.prompt, new, batch=config.evaluation.batch_size)
         total = total + cost.forward(len(rows) + ratios, lengths.prompt, lengths.response)

@@ -201,7 +201,8 @@ def main(path: str) -> None:
         if job["questions"] is not None:
             parts = {name: _rows(items) for name, items in job["questions"]["parts"].items()}
             asked = EvaluationSettings.model_validate(job["questions"]["settings"])
-            model = model.to(getattr(torch, settings.dtype))  # as the run will have it
+            if next(model.parameters()).dtype != getattr(torch, settings.dtype):  # as the run will have it
+                model = load_model(job["folder"], settings.model_copy(update={"gguf_file": None}))
             frozen = LanguageModel(model, codec)
             evaluate_cached(frozen, parts, asked, weights=fingerprint(model), cache=Path(job["cache"]))
 
