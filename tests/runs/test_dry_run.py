@@ -226,3 +226,11 @@ def test_the_papers_examples_keep_the_papers_settings(name: str) -> None:
     assert (config.ppo.retain.weight, config.ppo.anchor.hinge, config.ppo.anchor.kl) == (2.0, 0.0, 0.0)
     assert (config.model.training.lora_rank, config.policy.rank, config.policy.alpha) == (8, 8, 16.0)
     assert config.corpus.forget == "180-199"
+
+
+@pytest.mark.parametrize("name", ["tofu_smollm2.yaml", "texts.yaml"])
+def test_examples_on_a_pretrained_model_load(name: str) -> None:
+    config = build_config(path=ROOT / "examples" / name)
+    assert config.model.base == "HuggingFaceTB/SmolLM2-135M-Instruct"
+    assert config.corpus.path is None and config.model.training.lora_rank == 32
+    assert config.calibration.max_new_tokens >= config.ppo.max_new_tokens  # what is rolled out has a scale
