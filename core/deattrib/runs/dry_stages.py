@@ -140,7 +140,7 @@ def memory(config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Length
     own = 0 if cost.full else sizes.adapter
     return {
         "weights of the policy": float(cost.weights),
-        "original model as loaded": float(cost.weights),
+        "original model as loaded": float(cost.weights * cost.full),  # with an adapter it is the policy's own weights
         "base model": float(cost.weights * copies.base),
         "oracles": float(cost.weights * copies.oracles),
         "adapter and value head": float((own + sizes.value_head) * width),
