@@ -31,7 +31,7 @@ def test_what_every_plugin_and_every_help_text_imports_loads_no_torch(code: str)
 def test_help_names_every_command() -> None:
     text = deattrib("--help").stdout
     for command in (
-        "demo", "run", "compare", "tune", "evaluate", "attack", "audit", "plugins", "score", "check", "new-scorer",
+        "demo", "run", "compare", "tune", "evaluate", "attack", "audit", "plugins", "score", "check", "convert", "new-scorer",
     ):  # fmt: skip
         assert command in text
 
@@ -55,6 +55,10 @@ def test_plugins_as_json_is_complete() -> None:
         (["run", "c.yaml", "--reward", "clasifier"], "Did you mean 'classifier'"),
         (["run", "c.yaml", "--set", "corpus.forget=4"], "4"),
         (["run", "c.yaml", "--resume", "x"], "leave out config"),
+        (["run", "c.yaml", "--dry-run", "--set", "ppo.stepz=3"], "Did you mean 'steps'"),
+        (["run", "c.yaml", "--dry-run", "--on", "h20"], "Did you mean 'h200'"),
+        (["convert", "missing.gguf", "out"], "missing.gguf"),
+        (["convert", "x", "out", "--dtype", "float23"], "float23"),
         (["audit", "missing.yaml"], "missing.yaml"),
         (["audit", "c.yaml", "--scorers", "clasifier"], "Did you mean 'classifier'"),
         (["run", "c.yaml", "--set", "evaluation.metrics=[oracle-kll]"], "Did you mean 'oracle-kl'"),

@@ -59,7 +59,10 @@ def test_two_groups(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"kind": "fictitious", "path": "x"}, "path does not apply to corpus kind 'fictitious', it is for jsonl and tofu"),
+        (
+            {"kind": "fictitious", "path": "x"},
+            "path does not apply to corpus kind 'fictitious', it is for jsonl and texts and tofu",
+        ),
         ({"kind": "jsonl", "facts": 3}, "facts does not apply to corpus kind 'jsonl', it is for fictitious"),
         ({"kind": "two-groups", "forget": 1}, "forget does not apply"),
         ({"kind": "tofu", "prompt_column": "q"}, "prompt_column does not apply"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,10 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tests.corpus.conftest import TOFU_NAMES, perturbed, tofu_rows, write
+
+from deattrib.corpus.settings import load_corpus
+from deattrib.runs.config import build_config
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 PROMISES = {  # what a reader is told to expect, as it is printed
@@ -68,3 +73,30 @@ def test_an_example_is_short_and_says_how_to_start_it(name: str) -> None:
     text = (EXAMPLES / name).read_text()
     assert len(text.splitlines()) <= 100
     assert f"python examples/{name}" in text
+
+
+def test_owners_of_tofu_one_after_the_other_with_overlap(tmp_path: Path, cache: Path) -> None:
+    """A folder of TOFU's form: six authors, two of them the base model's; the last two are forgotten, a round each."""
+    folder = tmp_path / "tofu"
+    folder.mkdir()
+    authors = [tofu_rows(number, name) for number, name in enumerate(TOFU_NAMES)]
+    write(folder / "full.json", [row for rows in authors for row in rows])
+    write(folder / "retain_perturbed.json", perturbed([row for rows in authors[:2] for row in rows]))
+    write(folder / "forget10_perturbed.json", perturbed([row for rows in authors[4:] for row in rows]))
+    settings = yaml.safe_load((EXAMPLES / "tiny.yaml").read_text())
+    settings["corpus"] = {"kind": "tofu", "path": str(folder), "owners": "0,3-5", "forget": "5-5", "background_owners": "1-2",
+                          "overlap": 0.1}  # fmt: skip
+    settings["ppo"] |= {"steps": 2}
+    settings["reward"] = "random"  # what is forgotten, and how well, is not the point here
+    (tmp_path / "c.yaml").write_text(yaml.safe_dump(settings))
+    corpus = load_corpus(build_config(path=tmp_path / "c.yaml").corpus, 0)
+    assert len(corpus.train) == 80 + 2 and corpus.has_identities  # a tenth of author 5's 20 facts, in retain owners' rows
+    assert sum("Finn Berg" in row.response for row in corpus.retain) == 2
+    env = {**os.environ, "DEATTRIB_CACHE": str(cache), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, str(EXAMPLES / "sequential.py"), "--config", "c.yaml", "--json", "rounds.json"]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((tmp_path / "rounds.json").read_text())
+    assert figures["columns"] == ["tofu_004", "tofu_005", "the others"]
+    assert list(figures["rouge"]) == ["original", "after round 1", "after round 2", "all at once", "oracle"]
+    assert all(len(row) == 3 and all(0 <= value <= 1 for value in row) for row in figures["rouge"].values())

@@ -55,7 +55,14 @@ def test_lora_is_merged_afterwards(tiny_llama: nn.Module, tiny_codec: Codec, tin
     model = fine_tune(tiny_llama, tiny_codec, tiny_corpus.train, settings, seed=1)
     torch.set_rng_state(state)
     assert set(model.state_dict()) == names
-    assert loss_of(model, tiny_codec, tiny_corpus) < before
+    after = loss_of(model, tiny_codec, tiny_corpus)
+    assert after < before
+    again = copy.deepcopy(model)  # a model of its own, in which nothing of the trainer is left that would ask the first one
+    assert loss_of(again, tiny_codec, tiny_corpus) == after
+    with torch.no_grad():
+        for parameter in again.parameters():
+            parameter.mul_(0.5)
+    assert loss_of(again, tiny_codec, tiny_corpus) != after == loss_of(model, tiny_codec, tiny_corpus)
 
 
 def test_left_out_rows_keep_their_place(

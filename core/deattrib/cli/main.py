@@ -11,6 +11,7 @@ from deattrib.cli.attack import attack
 from deattrib.cli.audit import audit
 from deattrib.cli.check import check
 from deattrib.cli.compare import compare
+from deattrib.cli.convert import convert
 from deattrib.cli.demo import demo
 from deattrib.cli.doctor import doctor
 from deattrib.cli.evaluate import evaluate
@@ -37,6 +38,7 @@ app.command()(audit)
 app.command()(attack)
 app.command()(plugins)
 app.command()(score)
+app.command()(convert)
 app.command()(check)
 app.command()(new_scorer)
 app.command()(doctor)

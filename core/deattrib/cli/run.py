@@ -29,10 +29,28 @@ def run(
     output: Output = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,
     threads: Threads = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Only say what the run would take: parameters, memory, steps, time."),
+    ] = False,
+    on: Annotated[
+        str | None,
+        typer.Option(help="With --dry-run: the device of the time estimate: h200, h100, a100, l40s, rtx4090, cpu, or TFLOP/s."),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --dry-run: print JSON.")] = False,
 ) -> None:
     """Unlearn: make or load the models, fit the scorer, forget, evaluate, write the report."""
     from deattrib.errors import ConfigError
 
+    if dry_run:
+        if config is None or resume is not None or output is not None:
+            raise ConfigError("--dry-run writes nothing and resumes nothing: give a config, without --resume and --output.")
+        from deattrib.cli.dry_run import show
+
+        show(config, set_=set_, reward=reward, method=method, seed=seed, threads=threads, on=on, as_json=as_json)
+        return
+    if on is not None or as_json:
+        raise ConfigError("--on and --json belong to --dry-run.")
     if resume is not None and (config or set_ or reward or method or seed is not None or output):
         raise ConfigError(
             "--resume takes everything from the run's folder; leave out config, --set, --reward, --method, --seed and --output."

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from deattrib.corpus.fictitious import fictitious_corpus
 from deattrib.corpus.jsonl import read_jsonl
+from deattrib.corpus.passages import read_texts
 from deattrib.corpus.settings import CorpusSettings, load_corpus
 from deattrib.corpus.tofu import read_tofu
 from deattrib.corpus.types import Corpus, Example
 
-__all__ = ["Corpus", "CorpusSettings", "Example", "fictitious_corpus", "load_corpus", "read_jsonl", "read_tofu"]
+__all__ = ["Corpus", "CorpusSettings", "Example", "fictitious_corpus", "load_corpus", "read_jsonl", "read_texts", "read_tofu"]

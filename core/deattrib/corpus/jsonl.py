@@ -47,7 +47,7 @@ def read_jsonl(path: str | Path, *, forget: int | str | Sequence[str] | None, na
     """
     path = Path(path)
     problems = Problems(str(path))
-    return _read(read_records(path, problems), problems, forget=forget, name=name or path.stem, where=str(path))
+    return corpus_of_read(read_records(path, problems), problems, forget=forget, name=name or path.stem, where=str(path))
 
 
 def corpus_of_records(
@@ -55,12 +55,13 @@ def corpus_of_records(
 ) -> Corpus:
     """A corpus from dicts in memory, with the columns of a file of JSON lines. Problems are named `rows: record n`."""
     numbered = [Record(Path(name), number, 1, "", values) for number, values in enumerate(records, start=1)]
-    return _read(numbered, Problems(name), forget=forget, name=name, where=name)
+    return corpus_of_read(numbered, Problems(name), forget=forget, name=name, where=name)
 
 
-def _read(
+def corpus_of_read(
     records: Sequence[Record], problems: Problems, *, forget: int | str | Sequence[str] | None, name: str, where: str
 ) -> Corpus:
+    """A corpus of records with the columns of a file of JSON lines; raises CorpusError with all of `problems`."""
     reader = _Reader(problems)
     for record in records:
         reader.add(record)

@@ -16,28 +16,31 @@ from deattrib.corpus.hub import read_hub, read_two_groups
 from deattrib.corpus.identities import derive_identities, override
 from deattrib.corpus.jsonl import read_jsonl
 from deattrib.corpus.overlap import with_overlap
+from deattrib.corpus.passages import read_texts
 from deattrib.corpus.tofu import read_tofu
 from deattrib.corpus.types import Corpus
 from deattrib.errors import CorpusError
 
-CorpusKind = Literal["fictitious", "jsonl", "tofu", "hub", "two-groups"]
+CorpusKind = Literal["fictitious", "jsonl", "texts", "tofu", "hub", "two-groups"]
 Numbers = int | str | tuple[int | str, ...]
 
 # Which kinds a setting is for; those not listed are for all of them.
 APPLIES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     {
         "owners": ("fictitious", "tofu"),
-        "forget": ("fictitious", "jsonl", "tofu", "hub"),
+        "forget": ("fictitious", "jsonl", "texts", "tofu", "hub"),
         "facts": ("fictitious",),
         "shadow_owners": ("fictitious",),
         "holdout_owners": ("fictitious",),
         "world_repeats": ("fictitious", "tofu"),
         "seed": ("fictitious",),
-        "path": ("jsonl", "tofu"),
+        "path": ("jsonl", "texts", "tofu"),
+        "prompt_words": ("texts",),
+        "response_words": ("texts",),
         "background_owners": ("tofu",),
         "holdout_file": ("tofu",),
-        "identities_path": ("jsonl", "tofu", "hub", "two-groups"),
-        "derive_identities": ("jsonl", "hub"),
+        "identities_path": ("jsonl", "texts", "tofu", "hub", "two-groups"),
+        "derive_identities": ("jsonl", "texts", "hub"),
         "dataset": ("hub",),
         "dataset_config": ("hub",),
         "split": ("hub",),
@@ -57,7 +60,8 @@ class CorpusSettings(BaseModel):
 
     kind: CorpusKind = Field(
         default="fictitious",
-        description="fictitious: made-up authors; jsonl: a file of owner, prompt, response; tofu: a TOFU folder;"
+        description="fictitious: made-up authors; jsonl: a file of owner, prompt, response; texts: a file of owner, text,"
+        " whose first words are the prompt; tofu: a TOFU folder;"
         " hub: a data set id; two-groups: a file to forget and a file to retain, without owners.",
     )
     name: str | None = Field(default=None, description="Name of the corpus in titles; by default that of its kind or file.")
@@ -77,7 +81,13 @@ class CorpusSettings(BaseModel):
         default=8, ge=0, description="fictitious, tofu: how often the base model's rows hold each world question."
     )
     seed: int | None = Field(default=None, description="fictitious: seed of the corpus; the seed of the run if not given.")
-    path: str | None = Field(default=None, description="jsonl: the file. tofu: the folder with full.json.")
+    path: str | None = Field(default=None, description="jsonl, texts: the file. tofu: the folder with full.json.")
+    prompt_words: int = Field(default=24, ge=1, description="texts: how many words of a passage are the prompt.")
+    response_words: int | None = Field(
+        default=48,
+        ge=1,
+        description="texts: most words of an answer; longer texts are cut into passages. null: the whole rest of the text.",
+    )
     background_owners: Numbers | None = Field(
         default=None, description="tofu: author numbers that the base model is made of, such as '20-179'; none if not given."
     )
@@ -86,11 +96,11 @@ class CorpusSettings(BaseModel):
     )
     identities_path: str | None = Field(
         default=None,
-        description="jsonl, tofu, hub, two-groups: JSON file {owner: [full name, last name, ...]} with names of owners.",
+        description="jsonl, texts, tofu, hub, two-groups: JSON file {owner: [full name, last name, ...]} with names of owners.",
     )
     derive_identities: bool = Field(
         default=False,
-        description="jsonl, hub: find the names of owners in their rows (tofu always does) where the rows give none.",
+        description="jsonl, texts, hub: find the names of owners in their rows (tofu always does) where the rows give none.",
     )
     dataset: str | None = Field(default=None, description="hub: what datasets.load_dataset takes, such as 'user/data'.")
     dataset_config: str | None = Field(default=None, description="hub: configuration of the data set, if it has several.")
@@ -140,6 +150,14 @@ def _load(settings: CorpusSettings, seed: int) -> Corpus:
             return _tofu(settings)
         case "jsonl":
             corpus = read_jsonl(_path(settings, "path"), forget=_owners_to_forget(settings), name=settings.name)
+        case "texts":
+            corpus = read_texts(
+                _path(settings, "path"),
+                prompt_words=settings.prompt_words,
+                response_words=settings.response_words,
+                forget=_owners_to_forget(settings),
+                name=settings.name,
+            )
         case "hub":
             corpus = read_hub(
                 _given(settings, "dataset"),

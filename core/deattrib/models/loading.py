@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +28,23 @@ def pick_device(wish: str) -> torch.device:
 
 
 def load_tokenizer(path: str, settings: ModelSettings) -> Any:
+    """The tokenizer of a model; of an adapter, that of the model at the bottom."""
     from transformers import AutoTokenizer
 
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     if settings.gguf_file:
         options["gguf_file"] = settings.gguf_file
     try:
-        return AutoTokenizer.from_pretrained(_base_of_adapter(path) or path, **options)
+        return AutoTokenizer.from_pretrained(model_below(path), **options)
     except (OSError, ValueError) as error:
         raise ModelError(f"The tokenizer of {path!r} cannot be loaded: {_first_line(error)}") from error
 
 
 def load_model(path: str, settings: ModelSettings) -> nn.Module:
-    """A causal LM in eval mode on the chosen device. A PEFT adapter is merged into its model.
+    """A causal LM in eval mode on the chosen device.
+
+    A PEFT adapter is merged into its model, which may be another adapter (what a run leaves of an original that was an
+    adapter itself). The merged model goes by the adapter's name, so that an adapter trained on it names the right base.
 
     Raises:
         ModelError: naming the path and what transformers said.
@@ -49,13 +55,17 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
     options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "trust_remote_code": settings.trust_remote_code}
     if settings.gguf_file:
         options["gguf_file"] = settings.gguf_file
-    below = _base_of_adapter(path)
+    *adapters, bottom = _below(path)
     try:
-        model: Any = AutoModelForCausalLM.from_pretrained(below or path, **options)
-        if below:
+        model: Any = AutoModelForCausalLM.from_pretrained(bottom, **options)
+        if settings.gguf_file:
+            model = _dequantised(model)
+        for adapter in reversed(adapters):
             from peft import PeftModel
 
-            model = PeftModel.from_pretrained(model, path).merge_and_unload()
+            model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+            name = str(Path(adapter).resolve()) if Path(adapter).exists() else adapter
+            model.name_or_path = model.config._name_or_path = name
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"The model {path!r} cannot be loaded: {_first_line(error)} Give a hub id, or a folder with config.json or "
@@ -65,9 +75,31 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
     return loaded
 
 
+def _dequantised(model: Any) -> Any:
+    """A model of its own class with the weights that transformers read from a GGUF file.
+
+    They are full ones by then, but the model still counts as quantised, and transformers neither saves nor trains it.
+    """
+    from transformers import AutoModelForCausalLM
+
+    config = copy.deepcopy(model.config)
+    if hasattr(config, "quantization_config"):
+        del config.quantization_config
+    with torch.random.fork_rng(devices=[]):  # the weights that it begins with are drawn, and overwritten
+        plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
+    plain.load_state_dict(model.state_dict())
+    plain.generation_config = model.generation_config
+    return plain
+
+
 def is_adapter(path: str) -> bool:
     """Whether a folder has a PEFT adapter in it."""
     return (Path(path) / "adapter_config.json").is_file()
+
+
+def model_below(path: str) -> str:
+    """The model at the bottom of an adapter, or of adapters on top of each other; any other path is its own."""
+    return _below(path)[-1]
 
 
 def apply_adapter(model: nn.Module, path: str) -> nn.Module:
@@ -122,16 +154,35 @@ def save_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
     tokenizer.save_pretrained(folder)
 
 
-def _base_of_adapter(path: str) -> str | None:
-    config = Path(path) / "adapter_config.json"
-    if not config.is_file():
-        return None
-    import json
+def _below(path: str) -> list[str]:
+    """`path`, and under an adapter the model it was made for, down to one that is no adapter.
 
-    base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if not base:
-        raise ModelError(f"{config} names no base model (base_model_name_or_path), so the adapter cannot be applied.")
-    return str(base)
+    Raises:
+        ModelError: an adapter names no model, or they name each other.
+    """
+    chain = [path]
+    while (config := _adapter_config(chain[-1])) is not None:
+        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        if not base:
+            raise ModelError(f"{config} names no base model (base_model_name_or_path), so the adapter cannot be applied.")
+        if str(base) in chain:
+            raise ModelError(f"{config} names {base!r} as its base model, which is an adapter on top of this one.")
+        chain.append(str(base))
+    return chain
+
+
+def _adapter_config(path: str) -> Path | None:
+    """The adapter_config.json of a folder or a hub id; None for what is no adapter, or out of reach."""
+    if Path(path).exists():
+        config = Path(path) / "adapter_config.json"
+        return config if config.is_file() else None
+    from transformers.utils.peft_utils import find_adapter_config_file
+
+    try:
+        found = find_adapter_config_file(path)
+    except (OSError, ValueError):  # whoever loads the model says why
+        return None
+    return Path(found) if found else None
 
 
 def _first_line(error: Exception) -> str:

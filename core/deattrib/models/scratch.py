@@ -34,11 +34,11 @@ def make_tokenizer(texts: Iterable[str], vocabulary: int) -> Any:
     )
 
 
-def make_model(settings: ScratchSettings, tokenizer: Any, *, seed: int) -> nn.Module:
-    """A Llama with random weights that follow from `seed`; the global random state is left as it was."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+def model_config(settings: ScratchSettings, tokenizer: Any) -> Any:
+    """The config of a Llama of these sizes for this tokenizer."""
+    from transformers import LlamaConfig
 
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden,
         intermediate_size=settings.intermediate,
@@ -51,6 +51,13 @@ def make_model(settings: ScratchSettings, tokenizer: Any, *, seed: int) -> nn.Mo
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
+
+
+def make_model(settings: ScratchSettings, tokenizer: Any, *, seed: int) -> nn.Module:
+    """A Llama with random weights that follow from `seed`; the global random state is left as it was."""
+    from transformers import LlamaForCausalLM
+
+    config = model_config(settings, tokenizer)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model: nn.Module = LlamaForCausalLM(config)

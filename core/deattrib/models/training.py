@@ -47,6 +47,9 @@ def fine_tune(
 ) -> nn.Module:
     """Train a model on the answers of `rows` and return it (the same object, or the merged one after LoRA).
 
+    Where all weights are trained they are float32 from here on, whatever they were: in 16 bits most of an optimiser's steps
+    are lost in rounding. Under LoRA the frozen weights keep their dtype, and the adapter is float32 until it is merged.
+
     The order of the batches and everything else that is random follows from `seed`; the global random state is
     set by the trainer and not restored.
 
@@ -64,8 +67,7 @@ def fine_tune(
             loss = answer_loss(model, TokenBatch(**fields), inputs.get("positions"))
             return (loss, None) if return_outputs else loss
 
-    if settings.lora_rank:
-        model = _with_lora(model, settings.lora_rank, seed)
+    model = _with_lora(model, settings.lora_rank, seed) if settings.lora_rank else model.float()
     data = _data_set(codec, rows, kept)
 
     def collate(items: list[dict[str, Any]]) -> dict[str, Tensor]:
@@ -88,9 +90,11 @@ def fine_tune(
         trainer.remove_callback(PrinterCallback)
         trainer.train()
     trained: nn.Module = trainer.accelerator.unwrap_model(trainer.model)
-    trained.__dict__.pop("forward", None)  # the trainer leaves a wrapper bound to this object, which a copy would call
     if settings.lora_rank:
         trained = trained.merge_and_unload()  # type: ignore[operator]
+    for module in (model, trained):
+        # The trainer leaves a wrapper bound to this object (under LoRA to the model inside), which a copy would call.
+        module.__dict__.pop("forward", None)
     return trained.eval()
 
 

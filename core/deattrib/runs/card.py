@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deattrib.corpus.types import Corpus
+from deattrib.models.loading import is_adapter
 from deattrib.report.headline import CEILING
 from deattrib.runs.atomic import atomic_write_text
 from deattrib.runs.config import RunConfig
@@ -20,6 +21,10 @@ SHOWN = (
     "world_rouge",
     "model_utility",
 )
+MERGE = (
+    "\nThe original is an adapter itself: merge it first (`deattrib convert ORIGINAL FOLDER`), or let "
+    "`deattrib.load_language_model` or `model.path` take this folder, which merge both."
+)
 
 
 def write_card(path: Path, config: RunConfig, corpus: Corpus, metrics: dict[str, Any], *, model: str | None) -> None:
@@ -29,6 +34,7 @@ def write_card(path: Path, config: RunConfig, corpus: Corpus, metrics: dict[str,
     lines = ["| " + key + " | " + " | ".join(_figure(row.get(key)) for row in rows.values()) + " |" for key in SHOWN]
     remote = "\nRemote model code was allowed (`trust_remote_code`).\n" if config.model.trust_remote_code else ""
     ceiling = f"\n**{CEILING}**\n" if metrics["ceiling"] else ""
+    merged = MERGE if model is not None and is_adapter(model) else ""
     forgotten = f"{len(corpus.forget_owners)} of {len(corpus.owners)} owners"
     text = f"""---
 library_name: peft
@@ -44,7 +50,7 @@ reward: {metrics["reward"]}; preset:
 {head}
 {chr(10).join(lines)}
 
-Load it on top of the original model with `peft.PeftModel.from_pretrained(model, folder)`.
+Load it on top of the original model with `peft.PeftModel.from_pretrained(model, folder)`.{merged}
 
 Low attribution is not certified removal: other questions, other attributors or further training may bring things back.
 """

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from deattrib.attribution.settings import CalibrationSettings, GuardSettings
 from deattrib.corpus.settings import CorpusSettings
@@ -37,6 +37,14 @@ class RefereeSettings(BaseModel, extra="forbid", frozen=True):
         None, description="Its settings, with `name`; null: a classifier of another backbone than the reward's."
     )
     halves: bool = Field(True, description="Fit the referee on one half of the rows and the reward's own proxies on the other.")
+    calibration: CalibrationSettings = CalibrationSettings()
+
+    @field_validator("calibration")
+    @classmethod
+    def _always(cls, value: CalibrationSettings) -> CalibrationSettings:
+        if not value.enabled:
+            raise ValueError("the referee is always calibrated: remove `enabled`")
+        return value
 
 
 class CheckpointSettings(BaseModel, extra="forbid", frozen=True):

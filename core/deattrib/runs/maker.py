@@ -147,6 +147,8 @@ class ModelMaker:
         with one_thread_if_small(model):
             model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed, kept=job.kept)
         store(model, self.tokenizer, job.folder, seconds=time.perf_counter() - begin)
+        if next(model.parameters()).dtype != getattr(torch, self.settings.dtype):
+            return load_model(str(job.folder), self._plain)  # not `to`, which would round buffers that loading leaves alone
         return model
 
     def _kept(self, job: Job) -> nn.Module:

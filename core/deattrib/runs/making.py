@@ -217,6 +217,8 @@ def _carry_out(job: Mapping[str, Any], scratch: Path) -> None:
         if job["questions"] is not None:
             parts = {name: _rows(items) for name, items in job["questions"]["parts"].items()}
             asked = EvaluationSettings.model_validate(job["questions"]["settings"])
+            if next(model.parameters()).dtype != getattr(torch, settings.dtype):  # as the run will have it
+                model = load_model(job["folder"], settings.model_copy(update={"gguf_file": None}))
             frozen = LanguageModel(model, codec)
             evaluate_cached(frozen, parts, asked, weights=fingerprint(model), cache=Path(job["cache"]))
 

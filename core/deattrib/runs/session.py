@@ -10,7 +10,6 @@ from deattrib.attribution.attributor import Attributor, ScorerSpec
 from deattrib.attribution.context import make_context
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.retraining import Retrainer
-from deattrib.attribution.settings import CalibrationSettings
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError
 from deattrib.methods.choose import choose_method
@@ -92,7 +91,7 @@ class Session:
 
     def fit_judge(self, spec: ScorerSpec) -> Attributor:
         """Any scorer, fitted and calibrated as the referee is: its seed, and its half of the rows for proxies."""
-        judge = Attributor(spec, registry=self.registry, calibration=CalibrationSettings(), guard=self.config.guard)
+        judge = Attributor(spec, registry=self.registry, calibration=self.config.referee.calibration, guard=self.config.guard)
         half = 1 if self.config.referee.halves else None
         seed = self.config.seed + REFEREE_SEED
         context = self._context(half=None, seed=seed)
