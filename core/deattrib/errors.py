@@ -49,10 +49,6 @@ class CalibrationError(DeattribError):
     """A scorer cannot tell the owner's answers from others' well enough to be a reward; the message has the figures."""
 
 
-class TrainingError(DeattribError):
-    """The loop cannot go on; the message says which step and what was wrong with it."""
-
-
 class RunError(DeattribError):
     """A run folder cannot be created, resumed or read."""
 
