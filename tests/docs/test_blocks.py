@@ -78,7 +78,8 @@ def check_deattrib(words: list[str], registry: PluginRegistry) -> None:
                     getattr(registry, OPTIONS[option])(name)
         if option == "--set":
             key, _, given = value.partition("=")
-            settings = build_config(overrides=[value] if given != "..." and "[" not in given else [])
+            file = ROOT / words[1] if words[0] == "run" and (ROOT / words[1]).is_file() else None
+            settings = build_config(path=file, overrides=[value] if given != "..." and "[" not in given else [])
             assert known_setting(RunConfig, key.split(".")), f"no setting {key}"
             assert settings is not None
 
@@ -108,7 +109,7 @@ def test_a_command_line_is_one(block: Block, words: list[str]) -> None:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         assert rest[0] == "install" and {extra for part in named for extra in part.split(",")} <= set(extras) | {"test"}
     else:
-        assert program in {"cd", "pytest", "...", "git", "torchrun"}, f"what is {program!r}?"
+        assert program in {"cd", "pytest", "...", "git", "torchrun", "hf"}, f"what is {program!r}?"
 
 
 @pytest.mark.parametrize("line", ["deattrib demo --rewrad none", "deattrib dmo", "deattrib run a.yaml --set ppo.stps=3",

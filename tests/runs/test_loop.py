@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -168,6 +168,15 @@ def test_what_fails_beside_the_loop_is_noticed_at_the_next_step(make: Make) -> N
     assert loop.unlearner.step == 2 and saved_steps(loop) == [2]
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C as it is in the foreground: a command in the background is started to ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_loop_after_its_step(make: Make, number: int) -> None:
     whole, _ = make("whole")
@@ -192,6 +201,7 @@ def test_outside_of_a_step_a_signal_ends_at_once() -> None:
 TWICE = """
 import os, signal, sys
 from deattrib.runs.signals import Stopping
+signal.signal(signal.SIGINT, signal.default_int_handler)
 with Stopping() as stopping, stopping.postponed():
     os.kill(os.getpid(), signal.SIGTERM)
     print(stopping.asked, flush=True)

@@ -81,9 +81,8 @@ def fine_tune(
         return fields if kept is None else {**fields, "positions": torch.tensor(positions)}
 
     with tempfile.TemporaryDirectory() as scratch:
-        config = _trainer_config(
-            settings, scratch, seed, settings.bf16 if bf16 is None else bf16, next(model.parameters()).device
-        )
+        half = settings.bf16 if bf16 is None else bf16
+        config = _trainer_config(settings, scratch, seed, half, next(model.parameters()).device)
         trainer = AnswerTrainer(
             model=model, args=config, train_dataset=data, data_collator=collate, processing_class=codec.tokenizer
         )

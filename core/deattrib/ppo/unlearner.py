@@ -290,8 +290,7 @@ class Unlearner:
         self.step, self.calm, self.stopped = state["step"], state["calm"], state["stopped"]
         self.policy.load_state(state["policy"])
         self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
-        if "health" in state:
-            self.health.load_state_dict(state["health"])
+        self.health.load_state_dict(state["health"])
         self.rollback, self.whole = False, True
         self._return_to(state)
 

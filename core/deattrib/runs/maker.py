@@ -155,10 +155,9 @@ class ModelMaker:
         """The job's model from the cache, if it is still what was put there. Raises ModelError."""
         wrong = "its weights are not those that were stored."
         try:
-            stored = json.loads((job.folder / "complete.json").read_text(encoding="utf-8")).get("fingerprint")
-            model = load_model(str(job.folder), self._plain)
-            if stored in (None, fingerprint(model)):
-                return model
+            stored = json.loads((job.folder / "complete.json").read_text(encoding="utf-8")).get("weights")
+            if stored in (None, _digests(job.folder)):
+                return load_model(str(job.folder), self._plain)
         except (ModelError, OSError, ValueError, AttributeError) as error:
             wrong = str(error)
         raise ModelError(f"The {job.what} in the cache is damaged: {wrong} Remove {job.folder}, and it is made again.")
@@ -207,7 +206,7 @@ def _store(model: nn.Module, tokenizer: Any, folder: Path, seconds: float) -> No
     staging = staging_folder(folder.parent)
     try:
         save_model(model, tokenizer, staging)
-        complete = {"schema": 1, "fingerprint": fingerprint(model), "seconds": round(seconds, 2)}
+        complete = {"schema": 1, "weights": _digests(staging), "seconds": round(seconds, 2)}
         (staging / "complete.json").write_text(json.dumps(complete), encoding="utf-8")
         if folder.exists() and not (folder / "complete.json").is_file():
             shutil.rmtree(folder)
@@ -218,3 +217,12 @@ def _store(model: nn.Module, tokenizer: Any, folder: Path, seconds: float) -> No
                 raise
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    """Name -> hex digest of every file of weights: of what lies there, in whatever dtype it is loaded."""
+    digests = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
