@@ -75,6 +75,7 @@ def test_an_example_is_short_and_says_how_to_start_it(name: str) -> None:
     assert f"python examples/{name}" in text
 
 
+@pytest.mark.slow
 def test_owners_of_tofu_one_after_the_other_with_overlap(tmp_path: Path, cache: Path) -> None:
     """A folder of TOFU's form: six authors, two of them the base model's; the last two are forgotten, a round each."""
     folder = tmp_path / "tofu"
