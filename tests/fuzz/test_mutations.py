@@ -165,7 +165,7 @@ def test_any_mutated_config_is_settings_or_an_error_of_ours(seed: int) -> None:
 @settings(max_examples=FEW, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 2**32))
 def test_any_mutated_corpus_is_a_corpus_or_an_error_of_ours(tmp_path: Path, seed: int) -> None:
-    corpus_of(seed, tmp_path)
+    assert corpus_of(seed, tmp_path) is corpus_of(seed, tmp_path)  # the same file, the same answer
 
 
 @pytest.mark.slow
