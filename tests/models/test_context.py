@@ -36,5 +36,4 @@ def test_the_limit_itself_fits(tiny_llama: nn.Module, tiny_codec: Codec) -> None
 def test_a_model_without_a_limit_takes_what_another_refuses(tiny_llama: nn.Module, tiny_codec: Codec) -> None:
     with pytest.raises(ModelError, match="1 of 1 rows"):
         check_context(tiny_llama, tiny_codec, [row(5000)])
-    tiny_llama.config.max_position_embeddings = None
-    check_context(tiny_llama, tiny_codec, [row(5000)])
+    check_context(nn.Linear(1, 1), tiny_codec, [row(5000)])  # no config, so no limit: nothing is raised
