@@ -14,7 +14,7 @@ from deattrib import run
 
 REWARDS = ("classifier", "random", "none")
 MEASURES = ("attribution", "forget_rouge", "extraction_strength", "retain_rouge", "gibberish_rate")
-ALONE = ("ppo.anchor.hinge=0", "ppo.anchor.kl=0", "ppo.reward.reference=none")  # nothing forgets but the reward
+ALONE = ("preset=ppo",)  # nothing forgets but the reward
 
 
 def main() -> None:

@@ -79,9 +79,8 @@ def check_deattrib(words: list[str], registry: PluginRegistry) -> None:
         if option == "--set":
             key, _, given = value.partition("=")
             file = ROOT / words[1] if words[0] == "run" and (ROOT / words[1]).is_file() else None
-            settings = build_config(path=file, overrides=[value] if given != "..." and "[" not in given else [])
+            build_config(path=file, overrides=[value] if given != "..." and "[" not in given else [])
             assert known_setting(RunConfig, key.split(".")), f"no setting {key}"
-            assert settings is not None
 
 
 def known_setting(model: Any, keys: list[str]) -> bool:

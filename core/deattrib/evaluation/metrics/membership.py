@@ -2,7 +2,7 @@
 
 Members are the *trained* rows of the forget owners (phrasings never trained on are nobody's members), the others come from
 `corpus.holdout`, at most `evaluation.forget_rows` of each. The oracle's AUC need not be .5: two sets of people are never alike
-in everything; on TOFU it is near 1. So an AUC means something beside the oracle's only, and what counts is the distance.
+in everything. So an AUC means something beside the oracle's only, and what counts is the distance.
 
 The reference signal is the mean token log-likelihood less that of a model without the owner, the base model (Carlini et al.
 2021, section 5.2, with any reference). Where there is none it is less the original's: then it says what unlearning has
