@@ -98,6 +98,29 @@ def test_a_watchdog_ends_with_its_call() -> None:
     assert not any(thread.name == "deattrib-watchdog" for thread in threading.enumerate())
 
 
+def test_a_scorer_inside_another_is_guarded_alike(tiny_codec: Codec, rows: Rows) -> None:
+    """A wrapper that guards what it wraps, as `shuffled-owner` does, and knows nothing of the settings."""
+
+    class Wrapper(Scorer):
+        name = "wrapper"
+
+        def score(self, rows: Rows) -> Any:
+            return GuardedScorer(self.inner, codec=tiny_codec).score(rows)
+
+    def slow(_: Rows) -> Any:
+        time.sleep(30)
+
+    def wrapped(action: Any, **settings: Any) -> GuardedScorer:
+        scorer = Wrapper()
+        scorer.inner = guarded(action, tiny_codec).scorer
+        return GuardedScorer(scorer, codec=tiny_codec, settings=GuardSettings(**settings))
+
+    with pytest.raises(ScorerError, match=r"ended after 0\.2 s, its limit"):
+        wrapped(slow, time_limit=0.2).score(rows)
+    with pytest.warns(UserWarning, match="are masked"):
+        assert wrapped(lambda _: [NAN, *range(1, 12)], on_nonfinite="mask").score(rows)[0] == 6.0
+
+
 # -- not finite --------------------------------------------------------------------------------------------------------
 def test_masked_scores_take_the_median_and_are_counted(tiny_codec: Codec, rows: Rows) -> None:
     guard = guarded(lambda _: [NAN, *range(1, 12)], tiny_codec, on_nonfinite="mask")
@@ -108,6 +131,15 @@ def test_masked_scores_take_the_median_and_are_counted(tiny_codec: Codec, rows: 
         warnings.simplefilter("error")  # said once, counted on
         guard.score(rows)
     assert guard.masked == 2
+
+
+def test_padding_is_neither_in_the_median_nor_in_the_share() -> None:
+    values = torch.tensor([[NAN, 3.0, 0.0, 0.0, 0.0, 0.0], [5.0, 7.0, 0.0, 0.0, 0.0, 0.0]])
+    mask = torch.tensor([[True, True, False, False, False, False]] * 2)
+    masked, count = mask_nonfinite(values, most=0.25, mask=mask)
+    assert masked[0, 0] == 5.0 and count == 1  # the median of 3, 5, 7
+    with pytest.raises(UnusableError, match="1 of 4 values"):
+        mask_nonfinite(values, most=0.2, mask=mask)
 
 
 @pytest.mark.parametrize("bad", [2, 12])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +29,7 @@ from deattrib.models.recipes import PolicySettings
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.checkpoint import load_checkpoint, newest_complete
 from deattrib.runs.config import CheckpointSettings
-from deattrib.runs.events import read_events
+from deattrib.runs.events import EventLog, read_events
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.loop import Loop
 from deattrib.runs.pipeline import Listener
@@ -238,7 +239,7 @@ def test_masked_scores_are_in_the_event_log(make: Make) -> None:
     assert [(event["step"], event["message"]) for event in told] == [(2, "1 scores of even were not finite and were masked")]
 
 
-@pytest.mark.parametrize(("on_fault", "last", "saved"), [("note", 5, [2, 4, 5]), ("stop", 3, [2, 3]), ("rollback", 2, [2])])
+@pytest.mark.parametrize(("on_fault", "last", "saved"), [("note", 5, [2, 4, 5]), ("stop", 3, [2, 3]), ("rollback", 0, [0])])
 def test_faults_are_told_and_answered_as_set(make: Make, on_fault: str, last: int, saved: list[int]) -> None:
     health = {"on_fault": on_fault, "entropy": 100.0, "patience": 3}
     loop, heard = make("run", every=2, health=health)
@@ -250,7 +251,7 @@ def test_faults_are_told_and_answered_as_set(make: Make, on_fault: str, last: in
     stops = [event["reason"] for event in events if event["kind"] == "stop"]
     assert len(stops) == (on_fault != "note") and all("entropy is" in reason for reason in stops)
     if on_fault == "rollback":
-        assert stops[0].endswith("taken back to step 2")
+        assert stops[0].endswith("taken back to step 0")  # the checkpoint of step 2 would have held the beginning of the fault
         newest, _ = newest_complete(loop.folder.checkpoints)
         assert newest is not None
         kept = load_checkpoint(newest)["unlearner"]
@@ -264,10 +265,34 @@ def test_faults_are_told_and_answered_as_set(make: Make, on_fault: str, last: in
 
 
 def test_without_a_checkpoint_there_is_nothing_to_go_back_to_and_the_run_says_so(make: Make) -> None:
-    loop, _ = make("run", health={"on_fault": "rollback", "entropy": 100.0, "patience": 1})
+    folders: list[Path] = []
+    health = {"on_fault": "rollback", "entropy": 100.0, "patience": 1}
+    loop, _ = make("run", (1, lambda rows: shutil.rmtree(folders[0])), health=health)
+    folders.append(loop.folder.checkpoints)
     loop.run()
     assert loop.unlearner.step == 1 and saved_steps(loop) == [1]
     assert str(loop.unlearner.stopped).endswith("there is no checkpoint to go back to")
+
+
+def test_a_step_whose_events_could_not_be_written_is_not_saved(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole, _ = make("whole")
+    whole.run()
+    cut, heard = make("cut", every=2)
+    append = EventLog.append
+
+    def full(log: EventLog, kind: str, step: int, **fields: Any) -> None:
+        if step == 3:
+            raise OSError("no space left")
+        append(log, kind, step, **fields)
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="no space left"):
+        patch.setattr(EventLog, "append", full)
+        cut.run()
+    assert saved_steps(cut) == [2]
+    assert heard.warnings == ["1 steps since the last checkpoint are lost: the last one could not be written to the event log"]
+    again, _ = make("cut", every=2)
+    again.run()
+    assert same(whole, again)
 
 
 @pytest.mark.parametrize(

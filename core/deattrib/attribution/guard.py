@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -27,6 +28,9 @@ from deattrib.attribution.watchdog import TookTooLongError, Watchdog
 from deattrib.errors import DeattribError, ScorerError
 from deattrib.models.language_model import Codec
 
+# The settings of the call that is going on: a scorer that guards another one inside of it need not know of them.
+_AROUND: ContextVar[GuardSettings | None] = ContextVar("guard settings", default=None)
+
 
 class GuardedScorer:
     """A scorer behind the wall; the engine talks to scorers only through this.
@@ -40,7 +44,8 @@ class GuardedScorer:
         codec: tokenizer and template, for cutting responses into prefixes.
         name, origin: what messages call it; the name defaults to the scorer's own.
         watch: a module that no call may change, normally the policy.
-        settings: how long a call may take, and what becomes of scores that are not finite.
+        settings: how long a call may take, and what becomes of scores that are not finite; None: those of the guarded call
+            that this is made in, else the defaults.
 
     Attributes:
         step: set by the caller; part of every message.
@@ -65,7 +70,7 @@ class GuardedScorer:
         self.name = name or scorer.name
         self.origin = str(origin)
         self.watch = watch
-        self.settings = settings or GuardSettings()
+        self.settings = settings or _AROUND.get() or GuardSettings()
         self.step: int | None = None
         self.seconds = 0.0
         self.calls = 0
@@ -165,7 +170,7 @@ class GuardedScorer:
             returned = action()
         most = self.settings.most_masked if self.settings.on_nonfinite == "mask" else None
         try:
-            values, masked = mask_nonfinite(as_numbers(returned, shape, mask), most=most)
+            values, masked = mask_nonfinite(as_numbers(returned, shape, mask), most=most, mask=mask)
         except UnusableError as error:
             row = rows[error.place[0] if error.place else 0]
             if owners and error.place:
@@ -186,12 +191,14 @@ class GuardedScorer:
         failure: BaseException | None = None
         start = time.perf_counter()
         still = f"{self._who()} is still in {method}(){self._at_step()}"
+        around = _AROUND.set(self.settings)
         try:
             with Watchdog(still, warn_after=self.settings.slow_warning, limit=self.settings.time_limit):
                 yield
         except (Exception, TookTooLongError) as error:
             failure = error
         finally:
+            _AROUND.reset(around)
             self.seconds += time.perf_counter() - start
             self.calls += 1
             found, lost = snapshot.put_back(may_use_random=method == "fit")
@@ -200,7 +207,7 @@ class GuardedScorer:
         if rows is not None and any(one is not other for one, other in zip(given, _parts(rows), strict=True)):
             found.append("it replaced the contents of rows, which are read-only")
         if isinstance(failure, TookTooLongError):
-            found.insert(0, f"it was ended after {self.settings.time_limit:g} s, its limit (guard.time_limit)")
+            found.insert(0, f"it was ended after {failure.args[0]:g} s, its limit (guard.time_limit)")
         elif isinstance(failure, Exception):
             found.insert(0, f"it raised {describe(failure, self.origin.split(' ')[0])}")
         if found:

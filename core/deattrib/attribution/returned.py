@@ -41,12 +41,13 @@ def as_numbers(returned: Any, shape: tuple[int, ...], mask: Tensor | None = None
     return values if mask is None else torch.where(mask, values, 0.0)  # what a scorer leaves at padding means nothing
 
 
-def mask_nonfinite(values: Tensor, *, most: float | None) -> tuple[Tensor, int]:
+def mask_nonfinite(values: Tensor, *, most: float | None, mask: Tensor | None = None) -> tuple[Tensor, int]:
     """NaN and infinities replaced by the median of the finite values, which pulls a response neither way.
 
     Args:
         values: [...] float32.
         most: largest share that may be replaced; None: nothing may.
+        mask: which values count, where not all do.
 
     Returns:
         The values, and how many were replaced.
@@ -58,10 +59,11 @@ def mask_nonfinite(values: Tensor, *, most: float | None) -> tuple[Tensor, int]:
     bad = int((~finite).sum())
     if not bad:
         return values, 0
-    if most is None or bad > most * values.numel():
+    counted = values if mask is None else values[mask]
+    if most is None or bad > most * counted.numel():
         place = (~finite).nonzero()[0].tolist()
         column = f", column {place[1]}" if len(place) > 1 else ""
-        count = f"{bad} of {values.numel()} values are not finite as float32"
+        count = f"{bad} of {counted.numel()} values are not finite as float32"
         allowed = "" if most is None else f", at most {most:.0%} are masked"
         raise UnusableError(f"returned {values[tuple(place)].item()} for row {place[0]}{column} ({count}{allowed})", place)
-    return torch.where(finite, values, values[finite].median()), bad
+    return torch.where(finite, values, counted[torch.isfinite(counted)].median()), bad

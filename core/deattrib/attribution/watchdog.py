@@ -16,7 +16,7 @@ from typing import Any
 
 
 class TookTooLongError(BaseException):
-    """The call ran into its limit. No `Exception`: foreign code that catches all of those must not swallow it."""
+    """The call ran into its limit (the argument, seconds). No `Exception`: foreign code that catches all of those must not swallow it."""
 
 
 class Watchdog:
@@ -69,7 +69,7 @@ class Watchdog:
     def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         if self._expired:
             if not self._done.is_set():
-                raise TookTooLongError
+                raise TookTooLongError(self.limit)
         elif callable(self._before):  # somebody else's alarm
             self._before(number, frame)
 

@@ -16,7 +16,7 @@ from deattrib.attribution.guard import GuardedScorer
 from deattrib.attribution.parts import measure_scale
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
-from deattrib.attribution.settings import CalibrationSettings
+from deattrib.attribution.settings import CalibrationSettings, GuardSettings
 from deattrib.attribution.witnesses import Witnesses
 from deattrib.audit.probes import AT_ONCE, Probes
 from deattrib.audit.statistics import Array
@@ -61,11 +61,13 @@ def measure_scorer(
     owners: Sequence[str],
     witnesses: Witnesses,
     settings: CalibrationSettings,
+    guarding: GuardSettings,
     all_owners: bool,
 ) -> Measured:
     """Raises DeattribError where the scorer cannot be made, fitted or asked about the audited owners."""
     scorer = spec if isinstance(spec, Scorer) else spec() if isinstance(spec, type) else registry.make(spec)
-    guard = GuardedScorer(scorer, codec=context.codec, name=scorer.name, origin=str(registry.origin(type(scorer))))
+    origin = str(registry.origin(type(scorer)))
+    guard = GuardedScorer(scorer, codec=context.codec, name=scorer.name, origin=origin, settings=guarding)
     notes: list[str] = []
     try:
         guard.fit(context)

@@ -225,6 +225,7 @@ def _measure(
                     owners=yard.owners,
                     witnesses=witnesses,
                     settings=config.calibration,
+                    guarding=config.guard,
                     all_owners=bool(len(yard.truth.trained_on)),
                 )
             )

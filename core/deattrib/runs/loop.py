@@ -54,6 +54,7 @@ class Loop:
     stopping: Stopping
     check: Callable[[], None] = lambda: None
     saved: int | None = None  # step of the newest checkpoint
+    logged: int = 0  # the last step whose events are all written
 
     def run(self) -> None:
         """To the end of the loop, a checkpoint behind it.
@@ -64,14 +65,18 @@ class Loop:
         """
         unlearner = self.unlearner
         position = self._go_on()
+        self.logged = unlearner.step
         with EventLog(self.folder.events, position) as events, TimingLog(self.folder.timings) as timings:
             if self.saved is None:
                 events.append("stage", 0, name="unlearn", **self.begun)
+                if unlearner.settings.health.on_fault == "rollback":
+                    self._save(events)  # the first faults have something to go back to
             try:
                 with self.stopping.postponed():
                     try:
                         while not unlearner.finished:
                             self._step(events, timings)
+                        self._heed()
                     except Exception:
                         self._rescue(events)
                         raise
@@ -101,7 +106,10 @@ class Loop:
         masked = self.reward.masked
         self.reward.at_step(unlearner.step + 1)
         step = next(unlearner)
-        self._write(step, events, timings, time.perf_counter() - start)
+        seconds = time.perf_counter() - start
+        events.append("step", step.number, **_plain(step))
+        for fault in step.faults:
+            events.append("warning", step.number, fault=fault.name, message=fault.message)
         if masked := self.reward.masked - masked:
             message = f"{masked} scores of {self.reward.name} were not finite and were masked"
             events.append("warning", step.number, message=message)
@@ -109,23 +117,29 @@ class Loop:
             self._roll_back()
         if unlearner.stopped is not None:
             events.append("stop", step.number, reason=unlearner.stopped)
-        if step.number % self.settings.every == 0 or unlearner.finished:
+        self.logged = unlearner.step
+        timings.append("step", step.number, seconds)
+        self._tell(step)
+        # What is gone back to must not hold the beginnings of a fault.
+        sound = unlearner.settings.health.on_fault != "rollback" or not unlearner.health.running
+        if (step.number % self.settings.every == 0 and sound) or unlearner.finished:
             self._save(events)
         self.check()
-        if self.stopping.asked is not None:
-            if self.saved != unlearner.step:
-                self._save(events)
-            raise Interrupted(self.stopping.asked, f" after step {unlearner.step}; go on with --resume {self.folder.path}")
+        if self.stopping.asked is not None and self.saved != unlearner.step:
+            self._save(events)
+        self._heed()
 
-    def _write(self, step: Step, events: EventLog, timings: TimingLog, seconds: float) -> None:
-        figures = {name: float(value) for name, value in step.figures.items()}
-        events.append("step", step.number, **figures)
+    def _heed(self) -> None:
+        """Raises Interrupted where a signal came."""
+        if self.stopping.asked is not None:
+            after = f" after step {self.unlearner.step}; go on with --resume {self.folder.path}"
+            raise Interrupted(self.stopping.asked, after)
+
+    def _tell(self, step: Step) -> None:
         for fault in step.faults:
-            events.append("warning", step.number, fault=fault.name, message=fault.message)
             self.listener.warn(fault.message)
-        timings.append("step", step.number, seconds)
-        self.listener.step(step.number, self.unlearner.steps, figures)
-        for message in self.registry.notify("step_finished", step=step.number, figures=figures):
+        self.listener.step(step.number, self.unlearner.steps, _plain(step))
+        for message in self.registry.notify("step_finished", step=step.number, figures=_plain(step)):
             self.listener.warn(message)
 
     def _roll_back(self) -> None:
@@ -152,9 +166,11 @@ class Loop:
         """Save the last whole step before the error goes on; never hides that error behind one of its own."""
         unlearner = self.unlearner
         lost = unlearner.step - (self.saved or 0)
-        if self.reward.policy_changed or not unlearner.whole:
+        untold = self.logged != unlearner.step
+        if self.reward.policy_changed or not unlearner.whole or untold:
+            why = "the last one could not be written to the event log" if untold else "the weights were changed in mid-step"
             if lost:
-                self.listener.warn(f"{lost} steps since the last checkpoint are lost: the weights were changed in mid-step")
+                self.listener.warn(f"{lost} steps since the last checkpoint are lost: {why}")
             return
         if not lost:
             return
@@ -164,3 +180,7 @@ class Loop:
             self.listener.warn(f"step {unlearner.step} could not be saved after the error either: {second}")
         else:
             self.listener.warn(f"saved after step {unlearner.step}; go on with --resume {self.folder.path}")
+
+
+def _plain(step: Step) -> dict[str, float]:
+    return {name: float(value) for name, value in step.figures.items()}
