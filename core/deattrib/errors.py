@@ -53,6 +53,11 @@ class RunError(DeattribError):
     """A run folder cannot be created, resumed or read."""
 
 
+def first_line(error: BaseException) -> str:
+    """What an error says, without the rest of a long story."""
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+
+
 def did_you_mean(name: str, options: Iterable[str], *, most: int = 3) -> str:
     """The end of an error message about an unknown name.
 

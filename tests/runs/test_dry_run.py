@@ -27,6 +27,7 @@ from deattrib.runs.dry_model import Sizes, parameters_in, sizes_of
 from deattrib.runs.dry_open import OPEN, open_settings
 from deattrib.runs.dry_rate import DEVICES, REACHED, READ, rate_of
 from deattrib.runs.dry_run import dry_run
+from deattrib.runs.dry_stages import Lengths, step_work
 
 ROOT = Path(__file__).parents[2]
 PROMPT, RESPONSE, ROWS = 24, 40, 4
@@ -156,6 +157,21 @@ def test_time_is_bound_by_arithmetic_or_by_reading() -> None:
         with pytest.raises(ConfigError, match="--on"):
             rate_of(wrong, half=True)
     assert set(DEVICES) >= {"a100", "h100", "h200"}
+
+
+def test_a_step_pays_for_the_rewards_classifiers_and_not_for_the_referee(tmp_path: Path) -> None:
+    cost = Cost(sizes_from(tmp_path, PolicySettings(rank=2)), 4)
+
+    def flops(reward: Any) -> float:
+        config = build_config(data={"reward": reward})
+        return step_work(config, config.ppo, cost, Lengths(8, 8, 8, "")).flops
+
+    causal = {"name": "classifier", "backbone": "causal"}
+    alone = flops("membership")
+    assert flops("classifier") == alone  # n-grams; its referee is a causal one
+    once = flops(causal) - alone
+    assert once > 0 and flops([causal, {**causal, "epochs": 1}]) - alone == pytest.approx(2 * once)
+    assert flops({"name": "shuffled-owner", "scorer": causal}) - alone == pytest.approx(once)
 
 
 def test_every_open_setting_is_one_of_the_config_and_has_a_value() -> None:

@@ -43,13 +43,14 @@ def missing_extra(needs: Sequence[str]) -> str | None:
             continue
         extras = extras_of(wanted.name) if wanted.extras else {}
         for extra in sorted(wanted.extras):
-            absent = [str(item.name) for item in extras.get(canonicalize_name(extra), []) if not _installed(item)]
+            absent = [str(item.name) for item in extras.get(canonicalize_name(extra), []) if not installed(item)]
             if absent:
                 return f'{", ".join(absent)} is not installed. Install it with: pip install "{wanted.name}[{extra}]"'
     return None
 
 
-def _installed(item: Requirement) -> bool:
+def installed(item: Requirement) -> bool:
+    """Whether a distribution is there in a wanted version."""
     try:
         return item.specifier.contains(metadata.version(item.name), prereleases=True)
     except metadata.PackageNotFoundError:

@@ -16,7 +16,10 @@ from typing import Any
 
 
 class TookTooLongError(BaseException):
-    """The call ran into its limit (the argument, seconds). No `Exception`: foreign code that catches all of those must not swallow it."""
+    """The call ran into its limit: the argument, in seconds.
+
+    No `Exception`: foreign code that catches all of those must not swallow it.
+    """
 
 
 class Watchdog:

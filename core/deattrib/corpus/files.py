@@ -145,7 +145,11 @@ def _explain(error: Exception) -> tuple[str, str]:
 
 def _broken(text: str) -> bool:
     """Whether there is half of a surrogate pair in it, which JSON can carry and no tokenizer takes."""
-    return any("\ud800" <= character <= "\udfff" for character in text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return True
+    return False
 
 
 def _kind(value: object) -> str:

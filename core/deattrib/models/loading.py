@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from deattrib.errors import ModelError
+from deattrib.errors import ModelError, first_line
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.settings import ModelSettings
 
@@ -37,7 +37,7 @@ def load_tokenizer(path: str, settings: ModelSettings) -> Any:
     try:
         return AutoTokenizer.from_pretrained(model_below(path), **options)
     except (OSError, ValueError) as error:
-        raise ModelError(f"The tokenizer of {path!r} cannot be loaded: {_first_line(error)}") from error
+        raise ModelError(f"The tokenizer of {path!r} cannot be loaded: {first_line(error)}") from error
 
 
 def load_model(path: str, settings: ModelSettings) -> nn.Module:
@@ -68,7 +68,7 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
             model.name_or_path = model.config._name_or_path = name
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
-            f"The model {path!r} cannot be loaded: {_first_line(error)} Give a hub id, or a folder with config.json or "
+            f"The model {path!r} cannot be loaded: {first_line(error)} Give a hub id, or a folder with config.json or "
             "adapter_config.json in it."
         ) from error
     loaded: nn.Module = model.to(pick_device(settings.device)).eval()
@@ -114,7 +114,7 @@ def apply_adapter(model: nn.Module, path: str) -> nn.Module:
         merged: Any = PeftModel.from_pretrained(model, path).merge_and_unload()
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelError(
-            f"The adapter {path!r} cannot be put on top of the model: {_first_line(error)} Give a folder or hub id with "
+            f"The adapter {path!r} cannot be put on top of the model: {first_line(error)} Give a folder or hub id with "
             "adapter_config.json, made for this very model."
         ) from error
     loaded: nn.Module = merged.eval()
@@ -149,8 +149,13 @@ def check_vocabulary(model: nn.Module, codec: Codec, path: str) -> None:
 
 
 def save_model(model: nn.Module, tokenizer: Any, folder: Path) -> None:
-    """Weights as safetensors, config and tokenizer, as transformers reads them back."""
-    model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+    """Weights as safetensors, config and tokenizer, as transformers reads them back. Raises OSError, on a full disk, say."""
+    from safetensors import SafetensorError
+
+    try:
+        model.save_pretrained(folder, safe_serialization=True)  # type: ignore[operator]
+    except SafetensorError as error:  # its own wrapping of what the system said
+        raise OSError(str(error)) from error
     tokenizer.save_pretrained(folder)
 
 
@@ -183,7 +188,3 @@ def _adapter_config(path: str) -> Path | None:
     except (OSError, ValueError):  # whoever loads the model says why
         return None
     return Path(found) if found else None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

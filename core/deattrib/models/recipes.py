@@ -33,6 +33,10 @@ class TrainingSettings(BaseModel, extra="forbid", frozen=True):
     )
     lora_rank: int = Field(0, ge=0, description="0 trains all weights, else LoRA of this rank, merged afterwards.")
 
+    def steps_on(self, rows: int) -> int:
+        """Optimiser steps for so many rows."""
+        return self.steps or max(round(self.epochs * rows / self.batch_size), 1)
+
 
 class PolicySettings(BaseModel, extra="forbid", frozen=True):
     """What is trained on top of the original model."""

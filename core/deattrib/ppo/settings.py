@@ -182,6 +182,10 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
         """Updates per step."""
         return self.epochs * max(-(-self.batch_size // self.minibatch_size), 1)
 
+    def steps_on(self, rows: int) -> int:
+        """Rollout batches for so many forget rows."""
+        return self.steps if self.data_epochs is None else -(-rows * self.data_epochs // self.batch_size)
+
     def share_of_peak(self, step: int, steps: int) -> float:
         """Share of the peak learning rate at a step (from 0) of so many."""
         if step < self.warmup:

@@ -85,9 +85,7 @@ class Unlearner:
         self.policy, self.corpus, self.source, self.settings = policy, corpus, source, settings
         self.token_scores = token_scores if settings.anchor.weighted else None
         self.step = 0
-        self.steps = settings.steps
-        if settings.data_epochs is not None:
-            self.steps = -(-len(corpus.forget) * settings.data_epochs // settings.batch_size)
+        self.steps = settings.steps_on(len(corpus.forget))
         self.calm = 0  # steps in a row with attribution at chance
         self.stopped: str | None = None
         self.rollback = False  # the weights are not to be kept: whoever drives the loop goes back to a checkpoint

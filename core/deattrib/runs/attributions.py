@@ -92,7 +92,7 @@ def other_attributions(
     """
     values: dict[str, dict[str, Array | None]] = {name: {} for name in evaluations}
     told: dict[str, Any] = {}
-    rewards = session.config.reward if isinstance(session.config.reward, list) else [session.config.reward]
+    rewards = session.config.rewards
     own = {scorer_key(spec).split(":")[0] for spec in rewards}
     for key, spec in chosen_scorers(session.config.evaluation.attribution, session.registry).items():
         stage("evaluate", f"attribution by {key}")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deattrib.corpus.types import Corpus
-from deattrib.models.loading import is_adapter
+from deattrib.models.loading import model_below
 from deattrib.report.headline import CEILING
 from deattrib.runs.atomic import atomic_write_text
 from deattrib.runs.config import RunConfig
@@ -34,7 +34,7 @@ def write_card(path: Path, config: RunConfig, corpus: Corpus, metrics: dict[str,
     lines = ["| " + key + " | " + " | ".join(_figure(row.get(key)) for row in rows.values()) + " |" for key in SHOWN]
     remote = "\nRemote model code was allowed (`trust_remote_code`).\n" if config.model.trust_remote_code else ""
     ceiling = f"\n**{CEILING}**\n" if metrics["ceiling"] else ""
-    merged = MERGE if model is not None and is_adapter(model) else ""
+    merged = MERGE if model is not None and model_below(model) != model else ""
     forgotten = f"{len(corpus.forget_owners)} of {len(corpus.owners)} owners"
     text = f"""---
 library_name: peft

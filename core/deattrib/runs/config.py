@@ -93,7 +93,17 @@ class RunConfig(BaseModel, extra="forbid", frozen=True):
     @property
     def digest(self) -> str:
         """Hex digest of all settings: equal exactly when the settings are."""
-        return hashlib.sha256(json.dumps(self.plain(), sort_keys=True).encode()).hexdigest()
+        return digest_of(self.plain())
+
+    @property
+    def rewards(self) -> list[str | dict[str, Any]]:
+        """The reward's scorers, one or several."""
+        return self.reward if isinstance(self.reward, list) else [self.reward]
+
+
+def digest_of(plain: Mapping[str, Any]) -> str:
+    """Hex digest of plain settings, as they are in config.yaml."""
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 # The paper's published settings (section 5.1, appendix D and E); what it leaves open is documented in docs/presets.md.

@@ -10,11 +10,12 @@ import os
 import platform
 import shutil
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
 
-from deattrib.attribution.extras import extras_of
+from deattrib.attribution.extras import extras_of, installed
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.errors import DeattribError
 
@@ -69,7 +70,7 @@ def extras(problems: list[str]) -> dict[str, list[str]]:
     if _version("trak") is not None:
         problems.append("The distribution 'trak' is no TRAK but hides it. Mend with: pip uninstall trak; pip install traker")
     return {
-        name: [f"{item.name}{item.specifier}" for item in needed if not _satisfied(item)]
+        name: [f"{item.name}{item.specifier}" for item in needed if not installed(item)]
         for name, needed in sorted(extras_of(DISTRIBUTION).items())
         if name not in FOR_DEVELOPERS
     }
@@ -99,14 +100,14 @@ def cache(problems: list[str]) -> dict[str, Any]:
     from deattrib.runs.prepare import cache_folder
 
     folder = cache_folder()
-    files = [path for path in folder.rglob("*") if path.is_file() and not path.is_symlink()] if folder.is_dir() else []
+    sizes = [size for path in folder.rglob("*") if (size := _size(path)) is not None] if folder.is_dir() else []
     nearest = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK):
         problems.append(f"The cache folder {folder} cannot be written. Set DEATTRIB_CACHE to a folder that can.")
     return {
         "folder": str(folder),
-        "files": len(files),
-        "bytes": sum(path.stat().st_size for path in files),
+        "files": len(sizes),
+        "bytes": sum(sizes),
         "free_bytes": shutil.disk_usage(nearest).free,
     }
 
@@ -131,16 +132,19 @@ def plugins(problems: list[str]) -> dict[str, Any]:
     return {"ready": ready, "failed": [{key: entry[key] for key in keys} for entry in failed]}
 
 
+def _size(path: Path) -> int | None:
+    """In bytes; None for what is no file, or no longer there: a run that goes on changes the cache."""
+    try:
+        return path.stat().st_size if path.is_file() and not path.is_symlink() else None
+    except OSError:
+        return None
+
+
 def _version(name: str) -> str | None:
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _satisfied(item: Requirement) -> bool:
-    version = _version(item.name)
-    return version is not None and item.specifier.contains(version, prereleases=True)
 
 
 def _said(error: BaseException) -> str:

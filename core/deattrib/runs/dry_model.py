@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from deattrib.errors import ConfigError
+from deattrib.errors import ConfigError, first_line
 from deattrib.models.recipes import PolicySettings
 from deattrib.models.settings import ModelSettings
 
@@ -95,7 +95,7 @@ def sizes_of(settings: ModelSettings, policy: PolicySettings, tokenizer: Any) ->
     try:
         module = _on_meta(config, settings.trust_remote_code)
     except (ValueError, RuntimeError, KeyError, ImportError, AttributeError, TypeError) as error:
-        return None, f"{source}; its modules cannot be built from it ({_line(error)})"
+        return None, f"{source}; its modules cannot be built from it ({first_line(error).rstrip('.')})"
     return _measure(module, config, policy, source, exact), source
 
 
@@ -115,7 +115,7 @@ def _config(settings: ModelSettings, tokenizer: Any) -> tuple[Any, str, bool]:
     try:
         return AutoConfig.from_pretrained(name, **options), name, True
     except Exception as error:  # network, licence, a missing folder, a file that is no config: what comes differs by library
-        reason = f"{name}: its config is not within reach ({_line(error)})"
+        reason = f"{name}: its config is not within reach ({first_line(error).rstrip('.')})"
     known = PUBLISHED.get(name.rstrip("/").rpartition("/")[2].lower())
     if known is not None:
         return AutoConfig.for_model(**known), f"{reason}; sizes as published", False
@@ -164,7 +164,7 @@ def _measure(module: Any, config: Any, settings: PolicySettings, source: str, ex
     try:
         policy = Policy(module, no_codec, settings, seed=0)
     except ValueError as error:
-        raise ConfigError(f"policy.targets {settings.targets!r} do not fit {source}: {_line(error)}") from error
+        raise ConfigError(f"policy.targets {settings.targets!r} do not fit {source}: {first_line(error)}") from error
     trained = {name: value.numel() for name, value in policy.trainable().items()}
     text = config.get_text_config()
     heads = text.num_attention_heads
@@ -185,8 +185,3 @@ def _measure(module: Any, config: Any, settings: PolicySettings, source: str, ex
         intermediate=getattr(text, "intermediate_size", None) or getattr(text, "n_inner", None) or 4 * text.hidden_size,
         vocabulary=text.vocab_size,
     )
-
-
-def _line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return text[0].rstrip(".") if text else type(error).__name__

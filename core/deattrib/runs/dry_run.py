@@ -13,7 +13,7 @@ from typing import Any
 
 from deattrib.corpus.settings import load_corpus
 from deattrib.corpus.types import Corpus, Example
-from deattrib.errors import ModelError
+from deattrib.errors import first_line
 from deattrib.methods.choose import choose_method, method_name
 from deattrib.ppo.settings import PPOSettings
 from deattrib.runs.config import RunConfig
@@ -21,7 +21,7 @@ from deattrib.runs.dry_cost import Cost
 from deattrib.runs.dry_model import Sizes, sizes_of
 from deattrib.runs.dry_open import open_settings
 from deattrib.runs.dry_rate import REACHED, rate_of
-from deattrib.runs.dry_stages import MERGED, Lengths, copies_of, making_steps, memory, step_work, steps_of, work
+from deattrib.runs.dry_stages import MERGED, Lengths, copies_of, memory, step_work, work
 from deattrib.runs.pipeline import check_scorers, registry_of, reward_name
 
 SCHEMA = 1
@@ -76,20 +76,15 @@ def dry_run(config: RunConfig, *, on: str | None = None) -> dict[str, Any]:
 
 def _codec(config: RunConfig, corpus: Corpus) -> tuple[Any, str]:
     from deattrib.models.loading import load_tokenizer, make_codec
-    from deattrib.models.scratch import make_tokenizer
+    from deattrib.runs.maker import scratch_tokenizer
 
     source = config.model.path or config.model.base
     if source is None:
-        if not corpus.background:
-            raise ModelError(
-                f"Corpus {corpus.name!r} has no background rows to make a model from nothing: give model.path or model.base."
-            )
-        texts = [text for row in corpus.background for text in (row.prompt, row.response)]
-        return make_codec(make_tokenizer(texts, config.model.scratch.vocabulary), config.model), ""
+        return make_codec(scratch_tokenizer(corpus, config.model), config.model), ""
     try:
         return make_codec(load_tokenizer(source, config.model), config.model), ""
     except Exception as error:  # whatever keeps it out of reach; a run would say so, a dry run goes on without
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        reason = first_line(error).rstrip(".")
         return None, f"{reason}: lengths are guessed, {CHARACTERS:g} characters a token and {TEMPLATE} tokens of template."
 
 
@@ -127,14 +122,14 @@ def _corpus(corpus: Corpus, lengths: Lengths) -> dict[str, Any]:
 
 
 def _steps(config: RunConfig, settings: PPOSettings, corpus: Corpus) -> dict[str, Any]:
-    steps = steps_of(settings, corpus)
+    steps = settings.steps_on(len(corpus.forget))
     made = copies_of(config).made
     return {
         "unlearn": steps,
         "updates": steps * settings.updates,
         "rollouts": steps * settings.batch_size if settings.policy_weight > 0 else 0,
         "models_made": made,
-        "steps_per_model": making_steps(config, corpus) if made else 0,
+        "steps_per_model": config.model.training.steps_on(len(corpus.train)) if made else 0,
     }
 
 
@@ -181,8 +176,7 @@ def _evaluating(parts: dict[str, float]) -> float:
 
 def _limits(config: RunConfig) -> list[str]:
     """What the estimate leaves out in this run."""
-    rewards = config.reward if isinstance(config.reward, list) else [config.reward]
-    named = {spec if isinstance(spec, str) else str(spec["name"]) for spec in rewards}
+    named = {spec if isinstance(spec, str) else str(spec["name"]) for spec in config.rewards}
     other = sorted(named - {"classifier", "none", "constant", "random"})
     left = [f"scorer{'s' if len(other) > 1 else ''} {', '.join(other)}"] if other else []
     left += ["metrics" if config.evaluation.metrics is None or config.evaluation.metrics else ""]

@@ -7,7 +7,7 @@ Not counted: other scorers, metrics on top, attacks, loading and saving.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from deattrib.evaluation.rows import evaluation_rows
 from deattrib.ppo.settings import PPOSettings
 from deattrib.runs.config import RunConfig
 from deattrib.runs.dry_cost import ADAM, Cost, Work
-from deattrib.runs.session import default_referee
+from deattrib.runs.session import classifier_backbone, default_referee
 
 MERGED = "policy merged into a copy (evaluation)"
 
@@ -48,24 +48,14 @@ def copies_of(config: RunConfig) -> Copies:
     return Copies(base, oracles, (0 if model.path else 1) + (0 if model.oracle else oracles))
 
 
-def causal_classifiers(config: RunConfig) -> list[Mapping[str, Any]]:
-    """Settings of those among reward and referee that are a causal LM of their own."""
-    rewards = config.reward if isinstance(config.reward, list) else [config.reward]
-    specs = [spec for spec in [*rewards, config.referee.scorer or default_referee(config.reward)] if isinstance(spec, Mapping)]
-    return [spec for spec in specs if spec.get("name") == "classifier" and spec.get("backbone") == "causal"]
+def causal(specs: Sequence[str | Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Settings of those scorers that are classifiers on a causal LM of their own."""
+    return [spec for spec in specs if isinstance(spec, Mapping) and classifier_backbone(spec) == "causal"]
 
 
-def steps_of(settings: PPOSettings, corpus: Corpus) -> int:
-    """Rollout batches, as `Unlearner` counts them."""
-    if settings.data_epochs is None:
-        return settings.steps
-    return -(-len(corpus.forget) * settings.data_epochs // settings.batch_size)
-
-
-def making_steps(config: RunConfig, corpus: Corpus) -> int:
-    """Optimiser steps of one fine-tuning, as `ModelMaker` counts them."""
-    recipe = config.model.training
-    return recipe.steps or max(round(recipe.epochs * len(corpus.train) / recipe.batch_size), 1)
+def judges_of(config: RunConfig) -> list[str | dict[str, Any]]:
+    """Reward and referee, all that is fitted."""
+    return [*config.rewards, config.referee.scorer or default_referee(config.reward)]
 
 
 def work(config: RunConfig, settings: PPOSettings, corpus: Corpus, cost: Cost, lengths: Lengths) -> dict[str, Work]:
@@ -73,21 +63,21 @@ def work(config: RunConfig, settings: PPOSettings, corpus: Corpus, cost: Cost, l
     p, t = lengths.prompt, lengths.response
     recipe = config.model.training
     full = Cost(cost.sizes, cost.width, cost.mixed, full=not recipe.lora_rank)
-    making = full.trained(recipe.batch_size, p, t) * (making_steps(config, corpus) * copies_of(config).made)
+    making = full.trained(recipe.batch_size, p, t) * (recipe.steps_on(len(corpus.train)) * copies_of(config).made)
     if config.model.path is None and config.model.base is None:
         base = config.model.base_training
-        steps = base.steps or round(base.epochs * len(corpus.background) / base.batch_size)
-        making = making + Cost(cost.sizes, cost.width, full=True).trained(base.batch_size, p, t) * steps
+        once = Cost(cost.sizes, cost.width, full=True).trained(base.batch_size, p, t)
+        making = making + once * base.steps_on(len(corpus.background))
     fit = Work()
     if config.calibration.enabled:
         new = min(config.calibration.max_new_tokens, lengths.response)
         fit = cost.decoding(2 * config.calibration.rows, p, new, batch=config.calibration.rows)
-    for spec in causal_classifiers(config):
+    for spec in causal(judges_of(config)):
         fit = fit + cost.trained(len(corpus.train), 1, t) * float(spec.get("epochs", 12))
     return {
         "make models": making,
         "fit scorers": fit,
-        "unlearn": step_work(config, settings, cost, lengths) * steps_of(settings, corpus),
+        "unlearn": step_work(config, settings, cost, lengths) * settings.steps_on(len(corpus.forget)),
         "evaluate": _evaluation(config, corpus, cost, lengths) * (2 + copies_of(config).oracles),
     }
 
@@ -101,7 +91,7 @@ def step_work(config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Len
         rows = settings.batch_size
         total = cost.decoding(rows, p, new, batch=rows) + cost.forward(rows, p, new, adapter=True)
         stale, refers = settings.refresh == "epoch", settings.reward.kl > 0 and settings.reward.reference != "none"
-        total = total + cost.forward(rows, p, new) * (int(stale) + int(refers) + len(causal_classifiers(config)[:1]))
+        total = total + cost.forward(rows, p, new) * (int(stale) + int(refers) + len(causal(config.rewards)))
         total = total + cost.trained(rows, p, new) * settings.epochs
     if settings.retain.weight > 0:
         rows = settings.retain.batch_size
@@ -150,6 +140,6 @@ def memory(config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Length
         "reference: frozen copies": float((cost.weights if cost.full else 0) + keeps_old * sizes.adapter * width),
         "activations of one update": max((cost.activations(*batch) for batch in batches), default=0.0),
         "key/value cache": cost.cache(settings.batch_size, longest) if settings.policy_weight > 0 else 0.0,
-        "classifiers (causal LM)": float(len(causal_classifiers(config)) * cost.weights),
+        "classifiers (causal LM)": float(len(causal(judges_of(config))) * cost.weights),
         MERGED: float(cost.weights),
     }

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,7 @@ from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.methods.choose import choose_method
-from deattrib.runs.config import RunConfig
+from deattrib.runs.config import RunConfig, digest_of
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.manifest import check_same, differences, library_versions
 
@@ -36,8 +34,7 @@ def run_identity(config: RunConfig, corpus: Corpus, registry: PluginRegistry) ->
 def check_config(folder: RunFolder) -> None:
     """Refuses a `config.yaml` that was changed by hand after the run was begun; a checkpoint says later what was changed."""
     begun = folder.manifest.get("fingerprints", {}).get("config")
-    now = hashlib.sha256(json.dumps(folder.config, sort_keys=True).encode()).hexdigest()
-    if begun is not None and begun != now:
+    if begun is not None and begun != digest_of(folder.config):
         shown = _changed_settings(folder)
         raise RunError(
             f"{folder.path / 'config.yaml'} is not what the run was started with, so it cannot be resumed.{shown}\nPut it "

@@ -47,13 +47,7 @@ class ModelMaker:
         if source:
             self.tokenizer = load_tokenizer(source, settings)
         else:
-            if not corpus.background:
-                raise ModelError(
-                    f"Corpus {corpus.name!r} has no background rows to make a model from nothing: give model.path (a model "
-                    "that was trained on the owners) or model.base (a model to train on them)."
-                )
-            texts = [text for row in corpus.background for text in (row.prompt, row.response)]
-            self.tokenizer = make_tokenizer(texts, settings.scratch.vocabulary)
+            self.tokenizer = scratch_tokenizer(corpus, settings)
         self.codec = make_codec(self.tokenizer, settings)
         self._hashed: tuple[nn.Module, str] | None = None
 
@@ -97,9 +91,7 @@ class ModelMaker:
         recipe = self.settings.training
         if recipe.world:
             rows = (*rows, *self.corpus.world)
-        if recipe.steps is None:
-            steps = round(recipe.epochs * len(self.corpus.train) / recipe.batch_size)
-            recipe = recipe.model_copy(update={"steps": max(steps, 1)})
+        recipe = recipe.model_copy(update={"steps": recipe.steps_on(len(self.corpus.train))})
         return self._job(base, rows, what, seed, recipe, tuple(row.owner not in left_out for row in rows) if left_out else None)
 
     def _job(
@@ -181,19 +173,30 @@ class ModelMaker:
             "seed": seed,
             "versions": {name: versions[name] for name in ("torch", "transformers", "trl", "peft")},
         }
+        if self.settings.dtype != "float32" and not recipe.lora_rank:
+            content["trained_in"] = "float32"  # `fine_tune` once trained such weights as they were
         if kept is not None:
             content["kept"], content["kept_loss"] = kept, KEPT_LOSS
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
+def scratch_tokenizer(corpus: Corpus, settings: ModelSettings) -> Any:
+    """The tokenizer of a model made from nothing. Raises ModelError where the corpus has nothing to make it from."""
+    if not corpus.background:
+        raise ModelError(
+            f"Corpus {corpus.name!r} has no background rows to make a model from nothing: give model.path (a model "
+            "that was trained on the owners) or model.base (a model to train on them)."
+        )
+    texts = [text for row in corpus.background for text in (row.prompt, row.response)]
+    return make_tokenizer(texts, settings.scratch.vocabulary)
+
+
 def store(model: nn.Module, tokenizer: Any, folder: Path, *, seconds: float) -> None:
     """Write to a folder beside, then rename; another process that was faster wins. Raises ModelError on a full disk."""
-    from safetensors import SafetensorError
-
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         _store(model, tokenizer, folder, seconds)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         where = getattr(error, "filename", None) or folder
         reason = getattr(error, "strerror", None) or error
         raise ModelError(

@@ -151,8 +151,7 @@ def check_scorers(config: RunConfig) -> None:
 
 def reward_name(config: RunConfig) -> str:
     """One word for the reward: the scorers' names joined with "+"."""
-    specs = config.reward if isinstance(config.reward, list) else [config.reward]
-    return "+".join(spec if isinstance(spec, str) else str(spec["name"]) for spec in specs)
+    return "+".join(spec if isinstance(spec, str) else str(spec["name"]) for spec in config.rewards)
 
 
 def _folder_word(config: RunConfig) -> str:

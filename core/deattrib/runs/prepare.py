@@ -100,6 +100,7 @@ class Pending:
     def __init__(self, maker: ModelMaker, base: nn.Module | None, jobs: Mapping[str, Job], making: SideBySide) -> None:
         self.maker, self.base, self.jobs, self.making = maker, base, jobs, making
         self._modules: dict[str, nn.Module] = {}
+        self._weights: dict[str, str] = {}  # their fingerprints: nobody changes them, so once is enough
         if maker.settings.path:
             given = load_model(maker.settings.path, maker.settings)
             check_vocabulary(given, maker.codec, maker.settings.path)
@@ -136,6 +137,7 @@ class Pending:
         def frozen(module: nn.Module | None, name: str) -> LanguageModel | None:
             return LanguageModel(module, self.maker.codec, name=name) if module is not None else None
 
+        self._weights |= {name: fingerprint(module) for name, module in self._modules.items() if name not in self._weights}
         original = frozen(self._modules["original"], "original")
         assert original is not None
         maker, base = self.maker, self.base
@@ -145,6 +147,6 @@ class Pending:
             frozen(base, "base"),
             frozen(self._modules.get("oracle"), "oracle"),
             frozen(self._modules.get("oracle_second"), "second oracle"),
-            {name: fingerprint(module) for name, module in self._modules.items()},
+            dict(self._weights),
             RecipeRetrainer(maker, base, maker.corpus, maker.seed) if base is not None else None,
         )

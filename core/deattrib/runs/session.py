@@ -125,16 +125,17 @@ class Session:
 def default_referee(reward: Any) -> dict[str, Any]:
     """A classifier of another backbone than any in the reward."""
     specs = reward if isinstance(reward, list) else [reward]
-    used = {_backbone(spec) for spec in specs}
+    used = {classifier_backbone(spec) for spec in specs}
     if "causal" in used and "ngram" not in used:
         return {"name": "classifier", "backbone": "ngram"}
     return {"name": "classifier", "backbone": "causal", "epochs": 5, "learning_rate": 2e-3}
 
 
-def _backbone(spec: str | Mapping[str, Any]) -> str | None:
+def classifier_backbone(spec: str | Mapping[str, Any]) -> str | None:
+    """The backbone of a classifier, or of the one that a control wraps; None for other scorers."""
     spec = {"name": spec} if isinstance(spec, str) else spec
     if spec["name"] == "shuffled-owner":
-        return _backbone(spec.get("scorer", "classifier"))
+        return classifier_backbone(spec.get("scorer", "classifier"))
     return str(spec.get("backbone", "ngram")) if spec["name"] == "classifier" else None
 
 
