@@ -92,6 +92,16 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     reason = _damage(path)
     if reason is not None:
         raise RunError(f"The checkpoint {path} cannot be used: {reason}.")
+    return _read(path)
+
+
+def load_newest(folder: Path) -> tuple[Path | None, dict[str, Any], list[tuple[Path, str]]]:
+    """`newest_complete` with its state, {} where there is none; hashed once. Raises RunError as `load_checkpoint`."""
+    path, skipped = newest_complete(folder)
+    return path, _read(path) if path is not None else {}, skipped
+
+
+def _read(path: Path) -> dict[str, Any]:
     from safetensors.torch import load_file
 
     try:

@@ -44,10 +44,10 @@ def check_config(folder: RunFolder) -> None:
 
 def _changed_settings(folder: RunFolder) -> str:
     """The differences from the settings in the newest checkpoint, a line each; "" where there is none."""
-    from deattrib.runs.checkpoint import load_checkpoint, newest_complete
+    from deattrib.runs.checkpoint import load_newest
 
-    newest, _ = newest_complete(folder.checkpoints)
-    stored = load_checkpoint(newest).get("config") if newest is not None else None
+    _, state, _ = load_newest(folder.checkpoints)
+    stored = state.get("config")
     found = differences(stored, folder.config) if isinstance(stored, Mapping) else []
     return "".join(f"\n  {path}: {before} -> {after}" for path, before, after in found)
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.ppo.unlearner import Step, Unlearner
-from deattrib.runs.checkpoint import load_checkpoint, newest_complete, save_checkpoint
+from deattrib.runs.checkpoint import load_newest, save_checkpoint
 from deattrib.runs.config import CheckpointSettings
 from deattrib.runs.events import EventLog, TimingLog
 from deattrib.runs.folder import RunFolder
@@ -85,12 +85,11 @@ class Loop:
 
     def _go_on(self) -> int:
         """Load the newest complete checkpoint; returns how long the event log was then."""
-        newest, skipped = newest_complete(self.folder.checkpoints)
+        newest, state, skipped = load_newest(self.folder.checkpoints)
         for path, reason in skipped:
             self.listener.warn(f"checkpoint {path.name} skipped: {reason}")
         if newest is None:
             return 0
-        state = load_checkpoint(newest)
         stored = state["identity"]
         known = {key: self.identity[key] for key in stored if key in self.identity}
         check_same({key: stored[key] for key in known}, known, what="corpus or plugins")
@@ -145,11 +144,11 @@ class Loop:
     def _roll_back(self) -> None:
         """Back to the newest checkpoint, and end there."""
         unlearner, reason = self.unlearner, self.unlearner.stopped
-        newest, _ = newest_complete(self.folder.checkpoints)
+        newest, state, _ = load_newest(self.folder.checkpoints)
         if newest is None:
             unlearner.stopped = f"{reason}; there is no checkpoint to go back to"
             return
-        unlearner.load_state_dict(load_checkpoint(newest)["unlearner"])
+        unlearner.load_state_dict(state["unlearner"])
         unlearner.stopped = f"{reason}; taken back to step {unlearner.step}"
 
     def _save(self, events: EventLog) -> None:
