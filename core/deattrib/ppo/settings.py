@@ -51,7 +51,7 @@ class RetainSettings(BaseModel, extra="forbid", frozen=True):
     """Distillation to the original model on retain rows (paper, section 4.2, L_dis)."""
 
     weight: float = Field(8.0, ge=0, description="lambda_dis (paper: 2).")
-    batch_size: int = Field(24, gt=0, description="Retain rows per update (paper: 32).")
+    batch_size: int = Field(16, gt=0, description="Retain rows per update.")
     dropped_words: float = Field(
         0.3,
         ge=0,

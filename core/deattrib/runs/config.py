@@ -154,7 +154,7 @@ PPO: dict[str, Any] = {
         "minibatch_size": 32,
         "temperature": 1.5,
         "reward": {"reference": "none"},
-        "retain": {"weight": 2.0, "batch_size": 16},
+        "retain": {"weight": 2.0},
         "anchor": {"hinge": 0.0, "kl": 0.0},
     }
 }
