@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -13,12 +12,12 @@ from deattrib.runs import children
 from deattrib.runs.folder import RunFolder
 
 
-def child(folder: Path, code: str, log: str = "") -> Any:
+def child(folder: Path, code: str, log: str = "") -> children.Child:
     process = subprocess.Popen([sys.executable, "-c", code])
     process.wait()
     path = folder.parent / "log.txt"
     path.write_text(log)
-    return children._Child(None, process, folder, path, 0.0)  # type: ignore[arg-type]
+    return children.Child(process, folder, path)
 
 
 ABORT = "import os; os.abort()"
@@ -27,9 +26,9 @@ ABORT = "import os; os.abort()"
 def test_a_process_that_breaks_while_it_shuts_down_has_finished_its_run(tmp_path: Path) -> None:
     with RunFolder.create(tmp_path / "run", {"a": 1}, seeds={}, fingerprints={}) as folder:
         folder.set_state("running")
-        assert "ended by SIGABRT" in children._error(child(folder.path, ABORT))
+        assert "ended by SIGABRT" in child(folder.path, ABORT).error()
         folder.set_state("finished")
-        assert children._error(child(folder.path, ABORT)) == ""
+        assert child(folder.path, ABORT).error() == ""
 
 
 @pytest.mark.parametrize(
@@ -42,4 +41,4 @@ def test_a_process_that_breaks_while_it_shuts_down_has_finished_its_run(tmp_path
     ],
 )
 def test_every_other_exit_says_why(tmp_path: Path, code: int, log: str, expected: str) -> None:
-    assert children._error(child(tmp_path / "run", f"raise SystemExit({code})", log)) == expected
+    assert child(tmp_path / "run", f"raise SystemExit({code})", log).error() == expected
