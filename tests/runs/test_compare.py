@@ -23,8 +23,8 @@ from deattrib.runs.tuning import Tuned, read_tuned, refuse_overlap, tune
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(tiny_cache: Path) -> Path:
+    return tiny_cache
 
 
 @pytest.fixture(scope="module")

@@ -44,15 +44,13 @@ class Killer(Classifier):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(tiny_cache: Path) -> Path:
+    return tiny_cache
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    run(build_config(data=TINY), output=folder, cache=cache)
-    return folder
+def finished(tiny_run: Path) -> Path:
+    return tiny_run
 
 
 def test_a_run_leaves_everything_that_is_promised(finished: Path) -> None:

@@ -49,15 +49,17 @@ with (home / "calls").open("a") as file:
 if name == "sbatch":
     number = str(100 + len(list(home.glob("*.state"))))
     (home / f"{{number}}.state").write_text("RUNNING")
-    subprocess.Popen([sys.executable, sys.argv[0].replace("sbatch", "controller"), number, *arguments], start_new_session=True)
+    (home / f"{{number}}.sh").write_text(Path(arguments[0]).read_text())
+    command = [sys.executable, sys.argv[0].replace("sbatch", "controller"), number]
+    subprocess.Popen(command, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     print(f"Submitted batch job {{number}}")
 elif name == "controller":
-    number, script = arguments
-    text = Path(script).read_text()  # submitit moves it away
+    (number,) = arguments
+    again = home / f"{{number}}.again"
     while True:
-        (home / f"{{number}}.again").unlink(missing_ok=True)
-        code = subprocess.run(["bash", "-c", text], env={{**os.environ, "SLURM_JOB_ID": number}}).returncode
-        if not (home / f"{{number}}.again").exists():
+        again.unlink(missing_ok=True)
+        code = subprocess.run(["bash", home / f"{{number}}.sh"], env={{**os.environ, "SLURM_JOB_ID": number}}).returncode
+        if not again.exists():
             break
     (home / f"{{number}}.state").write_text("COMPLETED" if code == 0 else "FAILED")
 elif name == "srun":
@@ -78,8 +80,8 @@ elif name == "sacct":
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(tiny_cache: Path) -> Path:
+    return tiny_cache
 
 
 def matrix(folder: Path, *, armed: int = 0) -> Matrix:
@@ -165,7 +167,7 @@ def test_jobs_of_a_cluster_are_submitted_once_and_queued_again(tmp_path: Path, c
     calls = (slurm / "calls").read_text().splitlines()
     assert len([call for call in calls if call.startswith("sbatch ")]) == 1
     assert len([call for call in calls if call.startswith("scontrol requeue 100")]) == 1
-    (script,) = (tmp_path / "out" / "jobs" / "submitit").glob("*.sh")
+    (script,) = (tmp_path / "out" / "jobs" / "submitit").glob("100_submission.sh")
     assert "--partition=gpu" in script.read_text()
 
 
