@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.cli.test_commands import deattrib
+from tests.command_line import deattrib
 from tests.report.conftest import ROWS
 from tests.runs.tiny import TINY
 
