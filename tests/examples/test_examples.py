@@ -40,8 +40,8 @@ SLOW = ("ablation.py", "resume.py")  # two or three whole runs each
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(tiny_cache: Path) -> Path:
+    return tiny_cache  # examples/tiny.yaml has the models of `TINY`
 
 
 def test_every_example_is_here() -> None:
