@@ -36,7 +36,6 @@ from deattrib.compare.folders import ComparedRun, find_runs  # noqa: E402
 from deattrib.compare.table import FIELDS, csv_text, long_rows, read_csv  # noqa: E402
 from deattrib.errors import RunError  # noqa: E402
 from deattrib.runs.atomic import atomic_write_text  # noqa: E402
-from deattrib.runs.compare import CELLS, read_cells  # noqa: E402
 
 MARK = re.compile(r"(?P<mark><!-- table: (?P<words>.*?) -->\n)(?P<table>.*?)(?P<end><!-- end of table -->)", re.DOTALL)
 ADDED = re.compile(r"attack |attribution by ")
@@ -89,6 +88,8 @@ def _place(line: Line) -> tuple[Any, ...]:
 
 def read_runs(words: Iterable[str]) -> list[ComparedRun]:
     """Run folders, NAME=FOLDER, or folders of comparisons, as runs under the names that they are to have."""
+    from deattrib.runs.compare import CELLS, read_cells  # loads torch, which the page alone does without
+
     found: list[ComparedRun] = []
     for word in words:
         name, _, path = word.rpartition("=")

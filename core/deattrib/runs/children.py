@@ -52,11 +52,14 @@ class Launcher(Protocol):
         """The command is over; `running` is not empty where it was interrupted."""
 
 
-def carry_out(work: Sequence[tuple[Cell, Path]], *, jobs: int, launcher: Launcher, say: Say) -> dict[str, str]:
+def carry_out(
+    work: Sequence[tuple[Cell, Path]], *, jobs: int, launcher: Launcher, say: Say, gather: Callable[[], None] = lambda: None
+) -> dict[str, str]:
     """Carry out runs, at most `jobs` at a time.
 
     Args:
         work: each run and its folder, which may hold a run that was cut off; no two with the same settings.
+        gather: called after each run that finished.
 
     Returns:
         The config's digest -> why there is no result, "" for a run that finished.
@@ -79,6 +82,8 @@ def carry_out(work: Sequence[tuple[Cell, Path]], *, jobs: int, launcher: Launche
                 errors[cell.config.digest] = error = run.error()
                 took = f"{time.monotonic() - begun:.0f} s"
                 say(f"{'failed' if error else 'finished':9s} {folder.name}, {took}{f': {error}' if error else ''}")
+                if not error:
+                    gather()
             time.sleep(launcher.patience)
     finally:
         launcher.leave([run for _, _, run, _ in running])
