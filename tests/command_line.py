@@ -1,4 +1,4 @@
-"""`deattrib` as a user calls it, each call a process of its own, without five seconds of imports each time.
+"""`deattrib` and scripts as a user calls them, each call a process of its own, without five seconds of imports each time.
 
 A server loads the libraries once and forks a process for every call, with the call's own arguments, folder, environment and
 output. What decides something when Python or a library starts (PYTHONPATH, TMPDIR, OMP_NUM_THREADS) is the server's: a test of
@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 SERVER = """
-import json, os, sys, traceback
+import json, os, runpy, sys, traceback
 import torch, transformers, trl, peft, sklearn.linear_model
 import deattrib.runs.pipeline
 from deattrib import PluginRegistry
@@ -38,10 +38,14 @@ for line in sys.stdin:
         os.environ.clear()
         os.environ.update(call["environment"])
         os.chdir(call["folder"])
-        sys.argv = ["deattrib", *call["arguments"]]
+        sys.argv = list(call["arguments"])
         code = 0
         try:
-            main()
+            if sys.argv[0] == "deattrib":
+                main()
+            else:
+                sys.path.insert(0, os.path.dirname(sys.argv[0]))
+                runpy.run_path(sys.argv[0], run_name="__main__")
         except SystemExit as end:
             code = end.code if isinstance(end.code, int) else int(end.code is not None)
         except BaseException:
@@ -80,8 +84,8 @@ class Server:
             code = int(self.process.stdout.readline())
             out, error = (path.read_text(encoding="utf-8") if path.exists() else "" for path in printed)
         if late:
-            raise subprocess.TimeoutExpired(["deattrib", *arguments], timeout, out, error)
-        return subprocess.CompletedProcess(["deattrib", *arguments], code, out, error)
+            raise subprocess.TimeoutExpired(arguments, timeout, out, error)
+        return subprocess.CompletedProcess(arguments, code, out, error)
 
     def end(self) -> None:
         self.process.kill()
@@ -97,5 +101,12 @@ def _server() -> Server:
 
 def deattrib(*arguments: str, cwd: Path | None = None, timeout: float = 280, **env: str) -> subprocess.CompletedProcess[str]:
     """A command line of deattrib: its exit code (negative: of a signal) and what it printed."""
+    return script("deattrib", *arguments, cwd=cwd, timeout=timeout, **env)
+
+
+def script(
+    path: Path | str, *arguments: str, cwd: Path | None = None, timeout: float = 280, **env: str
+) -> subprocess.CompletedProcess[str]:
+    """`python PATH ARGUMENTS`, likewise."""
     variables = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1", **env}
-    return _server().call(arguments, cwd or Path.cwd(), variables, timeout)
+    return _server().call((str(path), *arguments), cwd or Path.cwd(), variables, timeout)

@@ -51,6 +51,11 @@ def test_results_of_a_folder_become_table_page_and_markdown(runs: Path) -> None:
         (["compare", "missing.yaml"], "missing.yaml"),
         (["tune", "npo", "c.yaml", "--seeds", "0,100"], "Seeds [0] are to be reported"),
         (["tune", "nop", "c.yaml"], "Did you mean"),
+        (["compare", "c.yaml", "--executor", "slrum", "--output", "o"], "Did you mean 'slurm'"),
+        (
+            ["tune", "npo", "c.yaml", "--budget", "2", "--executor-set", "mem_gb=4", "--output", "o"],
+            "--executor local or slurm",
+        ),
         (["tune", "npo", "c.yaml", "--budget", "1"], "less than one trial"),
     ],
 )

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import typer
 import yaml
+from tests.command_line import script
 from tests.corpus.conftest import TOFU_NAMES, perturbed, tofu_rows, write
 
 from deattrib.cli.main import app
@@ -58,9 +59,7 @@ def test_the_demo_of_the_examples_is_the_demo() -> None:
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in PROMISES])
 def test_it_runs_and_prints_what_it_is_for(name: str, tmp_path: Path, cache: Path) -> None:
-    env = {**os.environ, "DEATTRIB_CACHE": str(cache), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, str(EXAMPLES / name), "--tiny"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
+    done = script(EXAMPLES / name, "--tiny", cwd=tmp_path, DEATTRIB_CACHE=str(cache), HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     for promise in PROMISES[name]:
         assert re.search(promise, done.stdout), f"{promise!r} is not in:\n{done.stdout}"
