@@ -67,10 +67,10 @@ def test_a_wrong_call_is_one_clear_line(arguments: list[str], message: str, tmp_
     assert not (tmp_path / "o").exists()
 
 
-def test_one_run_from_the_command_line(tmp_path: Path) -> None:
+def test_one_run_from_the_command_line(tmp_path: Path, tiny_cache: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY))
     command = ["compare", "c.yaml", "--methods", "retain-ft", "--seeds", "0", "--set", "ppo.steps=2", "--output", "o"]
-    done = deattrib(*command, cwd=tmp_path, DEATTRIB_CACHE=str(tmp_path / "cache"))
+    done = deattrib(*command, cwd=tmp_path, DEATTRIB_CACHE=str(tiny_cache))
     assert done.returncode == 0, done.stderr
     assert "retain-ft" in done.stdout and "finished" in done.stderr
     assert (tmp_path / "o" / "compare.html").is_file()
