@@ -1,5 +1,6 @@
 # make demo  - set up an environment, then forget two owners and show what came of it
 # make test  - the fast tests          make test-slow - the slow ones
+# make coverage - the fast tests, and what of core they execute
 # make lint  - formatting, imports between parts, types
 # make docs  - the generated pages, then the site in site/
 PYTHON ?= python3
@@ -8,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 SITE := $(VENV)/.site
 
-.PHONY: demo test test-slow lint docs bench clean
+.PHONY: demo test coverage test-slow lint docs bench clean
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or later is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.11 ..."'
@@ -22,7 +23,14 @@ demo: $(INSTALLED)
 
 # One process per processor, one thread each.
 test: $(INSTALLED)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder
+
+# Lines and branches of core that the fast tests execute, in every process that they start.
+coverage: $(INSTALLED)
+	$(BIN)/python -m coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest --numprocesses auto --dist loadscope --no-loadscope-reorder --timeout 1200
+	$(BIN)/python -m coverage combine --quiet
+	$(BIN)/python -m coverage report --skip-covered --sort cover
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -1,95 +1,233 @@
-"""Tables for docs/results.md from run folders (medians, spread over seeds).
+"""The tables of docs/results.md, made by docs/results.py from the lines of one file in docs/results/.
 
-python docs/results_table.py RUNS/*             # one row per kind of run, named by its folder without the seed
-python docs/results_table.py --targets RUNS/*   # runs of one kind against the project's targets
+A mark says which: `<!-- table: KIND FILE; KEY: ITEM | ITEM; ... -->`, over as many lines as it likes. An item is a name, or
+`NAME = what the table calls it`. Kinds and their keys (all but the first are optional):
+
+runs      rows: original, oracle, oracle_second and runs without "-seedN"; columns: figures; seeds: 0 | 1; head: first heading.
+          Medians over seeds, smallest and largest in brackets. With the column `score` collapsed runs are marked.
+targets   rows: one run. The unlearned model against the oracle, each target with its limit.
+models    rows: figures; run; models: original | unlearned | ...; interval: models whose interval is shown;
+          limits: FIGURE = 0.2 × gap | FIGURE = 0.95 × original
+audit     rows: scorers; columns: what docs/results.py keeps of an audit; interval: columns whose interval is shown
 """
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
-import sys
-from collections import defaultdict
-from pathlib import Path
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from deattrib.compare.markdown import COLUMNS as ALL_COLUMNS
-from deattrib.compare.markdown import cell
+from deattrib.compare.content import REFERENCES, shared_parts
+from deattrib.compare.folders import ComparedRun, Label
+from deattrib.compare.markdown import COLUMNS, cell
+from deattrib.compare.table import long_rows
 
-COLUMNS = {key: label for key, label in ALL_COLUMNS.items() if key not in ("score", "closeness attacks", "seconds")}
+USUAL = [key for key in COLUMNS if key not in ("score", "closeness attacks")]
+KEPT = (*USUAL, "empty_rate")
+KEYS = {
+    "runs": {"rows", "columns", "seeds", "head"},
+    "targets": {"rows"},
+    "models": {"rows", "run", "models", "interval", "limits"},
+    "audit": {"rows", "columns", "head", "interval"},
+}
+Rows = dict[str, dict[str, Any]]
+Line = Mapping[str, Any]
 
 
-def targets(folders: list[str]) -> None:
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What a mark asks for: each key's items, name -> title."""
+
+    kind: str
+    file: str
+    items: Mapping[str, Mapping[str, str]]
+
+    @classmethod
+    def parse(cls, words: str) -> Table:
+        """The words of a mark. Raises ValueError."""
+        first, *rest = [" ".join(part.split()) for part in words.split(";")]
+        kind, _, file = first.partition(" ")
+        items = {}
+        for part in rest:
+            key, _, value = part.partition(": ")
+            pairs = [item.partition(" = ") for item in value.split(" | ")]
+            items[key] = {name.strip(): title.strip() or name.strip() for name, _, title in pairs}
+        if kind not in KEYS or not file or not items.get("rows") or not set(items) <= KEYS[kind]:
+            known = "; ".join(f"{name}: {', '.join(sorted(keys))}" for name, keys in KEYS.items())
+            raise ValueError(f"a mark says {words!r}; expected KIND FILE; rows: ..., of the kinds and keys {known}")
+        return cls(kind, file, items)
+
+    def of(self, key: str, default: Iterable[str] = ()) -> dict[str, str]:
+        return dict(self.items.get(key) or {name: name for name in default})
+
+
+def tables(asked: Table, lines: Sequence[Line]) -> str:
+    """The table in Markdown. Raises ValueError where the file lacks what it asks for."""
+    kinds: Mapping[str, Callable[[Table, Sequence[Line]], list[list[str]]]]
+    kinds = {"runs": _runs, "targets": _targets, "models": _models, "audit": _audit}
+    head, *rows = kinds[asked.kind](asked, lines)
+    shown = [head, ["---"] * len(head), *rows]
+    return "\n".join("|" + "|".join(f" {text} " if text else " " for text in row) + "|" for row in shown).replace(
+        " --- ", "---"
+    )
+
+
+def runs_of(lines: Sequence[Line], seeds: Iterable[str] = ()) -> dict[str, list[ComparedRun]]:
+    """The runs of a file by name without the seed, each with the original and the oracles of its seed."""
+    models: dict[tuple[str, int], Rows] = {}
+    labels: dict[tuple[str, int], Label] = {}
+    for line in lines:
+        key = line["run"], line["seed"]
+        labels[key] = Label(line["method"], line["reward"], line["variant"], line["seed"])
+        row = models.setdefault(key, {}).setdefault(line["row"], {"attacks": {}, "attributions": {}, "intervals": {}})
+        bounds = [line["low"], line["high"]] if line["low"] is not None else []
+        kind, _, name = line["metric"].partition(" ")
+        if kind == "attack":
+            row["attacks"][name] = {"figure": line["value"], "interval": bounds}
+        elif line["metric"].startswith("attribution by "):
+            row["attributions"][line["metric"].removeprefix("attribution by ")] = line["value"]
+        else:
+            row[line["metric"]] = line["value"]
+            row["intervals"][line["metric"]] = bounds
+    wanted = {int(seed) for seed in seeds}
+    found: dict[str, list[ComparedRun]] = {}
+    for (name, seed), own in sorted(models.items()):
+        if name and (not wanted or seed in wanted):
+            seconds = {"unlearn": own["unlearned"].get("seconds")}
+            metrics = {"rows": {**models.get(("", seed), {}), **own}, "seconds": seconds}
+            run = ComparedRun(name, labels[name, seed], None, metrics, None, {}, {})
+            found.setdefault(re.sub(r"-seed\d+$", "", name), []).append(run)
+    return found
+
+
+def _figures(lines: Iterable[Line], row: str, metric: str) -> list[float | None]:
+    """A figure of one model by seed, seeds that several runs share once."""
+    return list({line["seed"]: line["value"] for line in lines if (line["row"], line["metric"]) == (row, metric)}.values())
+
+
+def _runs(asked: Table, lines: Sequence[Line]) -> list[list[str]]:
+    every = runs_of(lines, asked.of("seeds"))
+    rows, columns = asked.of("rows"), asked.of("columns", USUAL)
+    chosen = {name: every[name] for name in _known(rows, [*every, *REFERENCES], asked.file) if name not in REFERENCES}
+    over, _ = shared_parts([run for runs in (chosen or every).values() for run in runs])
+    table = [["".join(asked.items.get("head", "")), "runs", *(_titled(key, title) for key, title in columns.items())]]
+    for name, title in rows.items():
+        row = name if name in REFERENCES else "unlearned"
+        runs = chosen.get(name) or [run for runs in every.values() for run in runs]
+        figures = list(long_rows(runs, over))
+        fallen = [value or 0 for value in _figures(figures, row, "collapsed")] if "score" in columns else []
+        cells = [cell(_figures(figures, row, key)) for key in columns]
+        own = [f"*{text}*" if key == f"attribution by {name}" else text for key, text in zip(columns, cells, strict=True)]
+        there = {line["seed"] for line in figures if line["row"] == row}
+        table.append([title + (" (collapsed)" if fallen and 2 * sum(fallen) >= len(fallen) else ""), str(len(there)), *own])
+    return table
+
+
+def _titled(key: str, title: str) -> str:
+    """The mark's own word for a figure, else the usual one."""
+    return COLUMNS.get(key, title) if key == title else title
+
+
+def _targets(asked: Table, lines: Sequence[Line]) -> list[list[str]]:
     """Each target of the demo: the limit and what was measured, medians over the runs, every run in brackets."""
-    runs = [json.loads((Path(folder) / "metrics.json").read_text(encoding="utf-8"))["rows"] for folder in sorted(folders)]
+    every = runs_of(lines)
+    runs = [run.rows for run in every[_known(asked.of("rows"), every, asked.file)[0]]]
 
     def values(row: str, figure: str) -> list[float]:
-        return [float(run[row][figure]) for run in runs]
+        return [float(run[row][figure]) for run in runs]  # type: ignore[index]
 
     def gap(figure: str) -> tuple[list[float], list[float]]:
         oracle, original, mine = (values(row, figure) for row in ("oracle", "original", "unlearned"))
-        return [abs(a - b) for a, b in zip(mine, oracle, strict=True)], [
-            0.15 * abs(a - b) for a, b in zip(original, oracle, strict=True)
-        ]
+        limit = [0.15 * abs(a - b) for a, b in zip(original, oracle, strict=True)]
+        return [abs(a - b) for a, b in zip(mine, oracle, strict=True)], limit
 
     def ratio(figure: str, to: str) -> list[float]:
         return [a / b for a, b in zip(values("unlearned", figure), values(to, figure), strict=True)]
 
-    table: list[tuple[str, str, list[float], list[float], int]] = []  # name, limit in words, measured, limit, sign
-    for name, figure in (
-        ("attribution gap", "attribution"),
-        ("forget ROUGE gap", "forget_rouge"),
-        ("fact recall gap", "fact_recall"),
-    ):
-        table.append((name, "≤ 0.15 × (original − oracle)", *gap(figure), -1))
+    def fixed(limit: float) -> list[float]:
+        return [limit] * len(runs)
+
     noise = [value + 0.2 for value in values("oracle_second", "ks_distance")]
-    table.append(("KS distance", "≤ that of two oracles + 0.2", values("unlearned", "ks_distance"), noise, -1))
-    one = [1.0] * len(runs)
-    for name, words, measured, limit, sign in (
-        ("ToW", "≥", values("unlearned", "tow"), 0.88, 1),
-        ("retain ROUGE / original", "≥", ratio("retain_rouge", "original"), 0.97, 1),
-        ("retain, never trained phrasings / original", "≥", ratio("retain_paraphrase_rouge", "original"), 0.95, 1),
-        ("utility / oracle", "≥", ratio("model_utility", "oracle"), 0.95, 1),
-        ("distinct answers / oracle", "≥", ratio("distinct_answer_rate", "oracle"), 0.9, 1),
-        ("length / oracle, distance from 1", "≤", [abs(value - 1) for value in ratio("mean_length", "oracle")], 0.2, -1),
-        ("perplexity under the oracle", "≤", values("unlearned", "oracle_perplexity"), 5.0, -1),
-        ("empty answers", "≤", values("unlearned", "empty_rate"), 0.0, -1),
-    ):
-        table.append((name, words, measured, [limit * value for value in one], sign))
+    length = [abs(value - 1) for value in ratio("mean_length", "oracle")]
     more = [a - b for a, b in zip(values("unlearned", "gibberish_rate"), values("oracle", "gibberish_rate"), strict=True)]
-    table.append(("gibberish − oracle", "≤", more, [0.02] * len(runs), -1))
-    print("| target | limit | measured | |\n|---|---|---|---|")
-    for name, words, measured, limit, sign in table:
+    share = "≤ 0.15 × (original − oracle)"
+    found: list[tuple[str, str, list[float], list[float], int]] = [  # name, limit in words, measured, limit, sign
+        ("attribution gap", share, *gap("attribution"), -1),
+        ("forget ROUGE gap", share, *gap("forget_rouge"), -1),
+        ("fact recall gap", share, *gap("fact_recall"), -1),
+        ("KS distance", "≤ that of two oracles + 0.2", values("unlearned", "ks_distance"), noise, -1),
+        ("ToW", "≥", values("unlearned", "tow"), fixed(0.88), 1),
+        ("retain ROUGE / original", "≥", ratio("retain_rouge", "original"), fixed(0.97), 1),
+        ("retain, never trained phrasings / original", "≥", ratio("retain_paraphrase_rouge", "original"), fixed(0.95), 1),
+        ("utility / oracle", "≥", ratio("model_utility", "oracle"), fixed(0.95), 1),
+        ("distinct answers / oracle", "≥", ratio("distinct_answer_rate", "oracle"), fixed(0.9), 1),
+        ("length / oracle, distance from 1", "≤", length, fixed(0.2), -1),
+        ("perplexity under the oracle", "≤", values("unlearned", "oracle_perplexity"), fixed(5.0), -1),
+        ("empty answers", "≤", values("unlearned", "empty_rate"), fixed(0.0), -1),
+        ("gibberish − oracle", "≤", more, fixed(0.02), -1),
+    ]
+    table = [["target", "limit", "measured", ""]]
+    for name, words, measured, limit, sign in found:
         met = sign * (statistics.median(measured) - statistics.median(limit)) >= -1e-9
         each = ", ".join(f"{value:.3f}" for value in measured)
         bound = f"{words} {'= ' if '(' in words or '+' in words else ''}{statistics.median(limit):.3f}"
-        print(f"| {name} | {bound} | {statistics.median(measured):.3f} ({each}) | {'met' if met else '**missed**'} |")
+        table.append([name, bound, f"{statistics.median(measured):.3f} ({each})", "met" if met else "**missed**"])
+    return table
 
 
-def main(folders: list[str]) -> None:
-    """Group runs by the folder's name without its seed; the models all runs share come first."""
-    groups: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    shared: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
-    for folder in sorted(folders):
-        path = Path(folder) / "metrics.json"
-        if not path.is_file():
-            continue
-        metrics = json.loads(path.read_text(encoding="utf-8"))
-        row = metrics["rows"]["unlearned"] | {"seconds": metrics["seconds"]["unlearn"]}
-        groups[re.sub(r"-seed\d+$", "", Path(folder).name)].append(row)
-        for name in ("original", "oracle", "oracle_second"):
-            if metrics["rows"][name]:
-                shared[name][metrics["seed"]] = metrics["rows"][name]
-    print("| | runs | " + " | ".join(COLUMNS.values()) + " | seconds |")
-    print("|---" * (len(COLUMNS) + 3) + "|")
-    for name, rows in [(name, list(by_seed.values())) for name, by_seed in shared.items()] + list(groups.items()):
-        cells = [cell([row.get(key) for row in rows]) for key in COLUMNS]
-        print(f"| {name} | {len(rows)} | " + " | ".join(cells) + f" | {cell([row.get('seconds') for row in rows])} |")
+def _models(asked: Table, lines: Sequence[Line]) -> list[list[str]]:
+    """Figures down, models across, of one run."""
+    every = runs_of(lines)
+    (run,) = every[_known(asked.of("run", every), every, asked.file)[0]]
+    made = {(line["row"], line["metric"]): line for line in long_rows([run], ())}
+    models, limits = asked.of("models", ("original", "unlearned", "oracle", "oracle_second")), asked.of("limits")
+    table = [["", *models.values(), *(["limit", ""] if limits else [])]]
+    for figure, title in asked.of("rows").items():
+        there = {model: made[model, figure] for model in models if (model, figure) in made}
+        cells = [_valued(there.get(model), 3, interval=model in asked.of("interval")) for model in models]
+        values = {model: float(line["value"]) for model, line in there.items()}
+        bound = _limit(limits.get(figure), values) if limits else []
+        table.append([_titled(figure, title), *cells, *bound])
+    return table
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--targets"]:
-        targets(sys.argv[2:])
+def _limit(words: str | None, values: Mapping[str, float]) -> list[str]:
+    """`0.2 × gap` or `0.95 × original` with its figures, and whether it is met."""
+    if words is None:
+        return ["", ""]
+    share, kind = float(words.split(" × ")[0]), words.split(" × ")[1]
+    if kind == "original":
+        met, text = values["unlearned"] >= share * values["original"], f"≥ {share} × original"
     else:
-        main(sys.argv[1:])
+        gap, limit = abs(values["unlearned"] - values["oracle"]), share * abs(values["original"] - values["oracle"])
+        met, text = gap <= limit, f"gap {gap:.3f} ≤ {share} × (original − oracle) = {limit:.3f}"
+    return [text, "met" if met else "**missed**"]
+
+
+def _audit(asked: Table, lines: Sequence[Line]) -> list[list[str]]:
+    made: dict[tuple[str, str], Line] = {}
+    for line in lines:
+        made.setdefault((line["row"], line["metric"]), line)  # what two audits measured is the first one's
+    rows, columns = asked.of("rows"), asked.of("columns")
+    _known(rows, {scorer for scorer, _ in made}, asked.file)
+    wide = asked.of("interval")
+    table = [["".join(asked.of("head", ["scorer"])), *columns.values()]]
+    for name, title in rows.items():
+        table.append([title, *(_valued(made.get((name, key)), 2, interval=key in wide) for key in columns)])
+    return table
+
+
+def _valued(line: Line | None, digits: int, *, interval: bool) -> str:
+    if line is None or line["value"] is None:
+        return "–"
+    bounds = f" [{line['low']:.{digits}f}, {line['high']:.{digits}f}]" if interval and line["low"] is not None else ""
+    return f"{line['value']:.{digits}f}{bounds}"
+
+
+def _known(asked: Iterable[str], there: Iterable[str], file: str) -> list[str]:
+    names, missing = list(asked), [name for name in asked if name not in set(there)]
+    if missing:
+        raise ValueError(f"docs/results/{file}.csv has no {', '.join(missing)}; it has {', '.join(sorted(set(there)))}")
+    return names

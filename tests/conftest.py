@@ -8,6 +8,8 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import copy
+import fcntl
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from tests.installed import build_wheel
+from tests.runs.tiny import TINY
 from torch import nn
 
 from deattrib.corpus.fictitious import fictitious_corpus
@@ -24,6 +27,23 @@ from deattrib.models.recipes import ScratchSettings
 from deattrib.models.scratch import make_model, make_tokenizer
 
 torch.set_num_threads(1)
+
+# Whole modules go to one worker, for their fixtures. Those that take longest begin first, so that none is left alone with one
+# at the end (`make test` asks xdist to keep this order).
+LONGEST = (
+    "runs/test_pipeline", "examples/test_examples", "audit/test_audit", "runs/test_compare", "scorers/test_exact",
+    "docs/test_blocks", "runs/test_evaluation", "runs/test_attack_run", "scorers/test_contracts", "cli/test_commands",
+    "test_plugin_kit", "runs/test_sweeps", "cli/test_doctor", "ppo/test_soak", "testing/test_pytest_plugin",
+    "trl/test_trainers", "cli/test_compare", "audit/test_command", "methods/test_run", "cli/test_new_scorer",
+    "cli/test_check", "models/test_bfloat16", "runs/test_scoring",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Longest modules first, the others as they were found."""
+    home = Path(__file__).parent
+    places = {home / f"{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(places)))
 
 
 @pytest.fixture(scope="session")
@@ -89,6 +109,34 @@ def tiny_model(request: pytest.FixtureRequest) -> nn.Module:
     """Both architectures, one after the other."""
     model: nn.Module = request.getfixturevalue(f"_{request.param}")
     return copy.deepcopy(model)
+
+
+@pytest.fixture(scope="session")
+def _tiny_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of `TINY` and the cache it filled, made once for all of xdist's workers."""
+    base = tmp_path_factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "tiny-home"
+    home.mkdir(exist_ok=True)
+    with (home / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (home / "run" / "metrics.json").is_file():
+            from deattrib.runs.config import build_config
+            from deattrib.runs.pipeline import run
+
+            run(build_config(data=TINY), output=home / "run", cache=home / "cache")
+    return home
+
+
+@pytest.fixture(scope="session")
+def tiny_run(_tiny_home: Path) -> Path:
+    """The folder of a finished run of `TINY`: to be read, not written."""
+    return _tiny_home / "run"
+
+
+@pytest.fixture(scope="module")
+def tiny_cache(_tiny_home: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache with the models of `TINY` in it, the module's own."""
+    return Path(shutil.copytree(_tiny_home / "cache", tmp_path_factory.mktemp("tiny") / "cache"))
 
 
 @pytest.fixture

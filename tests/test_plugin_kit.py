@@ -68,12 +68,12 @@ def test_collecting_a_contract_loads_no_torch(site: Path) -> None:
     assert "test_planted_owner_first" in printed
 
 
-def test_they_serve_as_reward_of_a_run_and_the_tracker_sees_every_step(site: Path, tmp_path: Path) -> None:
+def test_they_serve_as_reward_of_a_run_and_the_tracker_sees_every_step(site: Path, tmp_path: Path, tiny_cache: Path) -> None:
     reward = [{"name": "ngram-overlap", "order": 2, "weight": 2.0}, {"name": "word-share"}]
     settings = {**TINY, "model": {**TINY["model"], "oracles": 0}, "ppo": {**TINY["ppo"], "steps": 3}, "reward": reward}
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(settings))
     command = ("-m", "deattrib", "run", "config.yaml", "--output", "out", "--threads", "1")
-    run(*command, cwd=tmp_path, PYTHONPATH=str(site))
+    run(*command, cwd=tmp_path, PYTHONPATH=str(site), DEATTRIB_CACHE=str(tiny_cache))
     out = tmp_path / "out"
     metrics = json.loads((out / "metrics.json").read_text())
     assert metrics["reward"] == "ngram-overlap+word-share"

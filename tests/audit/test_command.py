@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import yaml
+from tests.command_line import deattrib
 from tests.runs.tiny import TINY
 
 QUICK = {**TINY["model"], "training": {"steps": 4, "batch_size": 8}, "base_training": {"steps": 4, "batch_size": 8}}
 
 
 def audit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "DEATTRIB_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-m", "deattrib", "audit", "c.yaml", *arguments, "--threads", "1"]
-    return subprocess.run(command, cwd=folder, env=variables, capture_output=True, text=True, timeout=280)
+    return deattrib("audit", "c.yaml", *arguments, "--threads", "1", cwd=folder, DEATTRIB_CACHE=str(folder / "cache"))
 
 
 def test_an_audit_from_the_command_line(tmp_path: Path) -> None:

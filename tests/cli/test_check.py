@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from tests.cli.test_commands import deattrib
+from tests.command_line import deattrib
 from typer.testing import CliRunner, Result
 
 from deattrib.cli.check import line_of, read_params

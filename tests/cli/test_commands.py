@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.command_line import deattrib
 from tests.runs.tiny import TINY
-
-
-def deattrib(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.CompletedProcess[str]:
-    variables = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "100", "NO_COLOR": "1", **env}
-    return subprocess.run(
-        [sys.executable, "-m", "deattrib", *arguments], cwd=cwd, env=variables, capture_output=True, text=True, timeout=280
-    )
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.cli.test_commands import deattrib
+from tests.command_line import deattrib
 from tests.report.conftest import ROWS
 from tests.runs.tiny import TINY
 
@@ -51,6 +51,11 @@ def test_results_of_a_folder_become_table_page_and_markdown(runs: Path) -> None:
         (["compare", "missing.yaml"], "missing.yaml"),
         (["tune", "npo", "c.yaml", "--seeds", "0,100"], "Seeds [0] are to be reported"),
         (["tune", "nop", "c.yaml"], "Did you mean"),
+        (["compare", "c.yaml", "--executor", "slrum", "--output", "o"], "Did you mean 'slurm'"),
+        (
+            ["tune", "npo", "c.yaml", "--budget", "2", "--executor-set", "mem_gb=4", "--output", "o"],
+            "--executor local or slurm",
+        ),
         (["tune", "npo", "c.yaml", "--budget", "1"], "less than one trial"),
     ],
 )
@@ -62,10 +67,10 @@ def test_a_wrong_call_is_one_clear_line(arguments: list[str], message: str, tmp_
     assert not (tmp_path / "o").exists()
 
 
-def test_one_run_from_the_command_line(tmp_path: Path) -> None:
+def test_one_run_from_the_command_line(tmp_path: Path, tiny_cache: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY))
     command = ["compare", "c.yaml", "--methods", "retain-ft", "--seeds", "0", "--set", "ppo.steps=2", "--output", "o"]
-    done = deattrib(*command, cwd=tmp_path, DEATTRIB_CACHE=str(tmp_path / "cache"))
+    done = deattrib(*command, cwd=tmp_path, DEATTRIB_CACHE=str(tiny_cache))
     assert done.returncode == 0, done.stderr
     assert "retain-ft" in done.stdout and "finished" in done.stderr
     assert (tmp_path / "o" / "compare.html").is_file()

@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 import yaml
+from tests.command_line import script
 from tests.corpus.conftest import TOFU_NAMES, perturbed, tofu_rows, write
 
+from deattrib.cli.main import app
 from deattrib.corpus.settings import load_corpus
 from deattrib.runs.config import build_config
 
@@ -38,8 +41,8 @@ SLOW = ("ablation.py", "resume.py")  # two or three whole runs each
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(tiny_cache: Path) -> Path:
+    return tiny_cache  # examples/tiny.yaml has the models of `TINY`
 
 
 def test_every_example_is_here() -> None:
@@ -56,9 +59,7 @@ def test_the_demo_of_the_examples_is_the_demo() -> None:
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in PROMISES])
 def test_it_runs_and_prints_what_it_is_for(name: str, tmp_path: Path, cache: Path) -> None:
-    env = {**os.environ, "DEATTRIB_CACHE": str(cache), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    command = [sys.executable, str(EXAMPLES / name), "--tiny"]
-    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=280)
+    done = script(EXAMPLES / name, "--tiny", cwd=tmp_path, DEATTRIB_CACHE=str(cache), HF_HUB_OFFLINE="1")
     assert done.returncode == 0, done.stderr
     for promise in PROMISES[name]:
         assert re.search(promise, done.stdout), f"{promise!r} is not in:\n{done.stdout}"
@@ -73,6 +74,23 @@ def test_an_example_is_short_and_says_how_to_start_it(name: str) -> None:
     text = (EXAMPLES / name).read_text()
     assert len(text.splitlines()) <= 100
     assert f"python examples/{name}" in text
+
+
+def test_the_sweep_s_command_lines_are_accepted(tmp_path: Path) -> None:
+    """Each as the shell hands it over: to a `deattrib` that writes down its arguments."""
+    fake = tmp_path / "deattrib"
+    fake.write_text('#!/bin/sh\nfor word in "$@"; do printf "%s\\t" "$word"; done >> calls\necho >> calls\n')
+    fake.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}"}
+    subprocess.run(["sh", str(EXAMPLES / "sweep.sh")], cwd=tmp_path, env=environment, check=True)
+    calls = [line.rstrip("\t").split("\t") for line in (tmp_path / "calls").read_text().splitlines()]
+    assert [call[:2] for call in calls] == [["tune", name] for name in ("dareu", "graddiff", "npo", "simnpo", "rmu")] + [
+        ["compare", "demo"]
+    ]
+    for name, *arguments in calls:
+        context = typer.main.get_command(app).commands[name].make_context(name, list(arguments))  # type: ignore[attr-defined]
+        assert context.params["executor"] == "slurm" and context.params["executor_set"][-1] == "gpus_per_node=1"
+    assert calls[-1][calls[-1].index("--methods") + 1] == "graddiff,npo,simnpo,rmu"
 
 
 @pytest.mark.slow

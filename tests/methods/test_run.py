@@ -23,12 +23,12 @@ class Interrupt(Listener):
             raise KeyboardInterrupt
 
 
-def test_a_baseline_runs_is_resumed_to_the_same_numbers_and_says_what_it_was(tmp_path: Path) -> None:
+def test_a_baseline_runs_is_resumed_to_the_same_numbers_and_says_what_it_was(tmp_path: Path, tiny_cache: Path) -> None:
     config = build_config(data={**TINY, "method": {"name": "npo", "beta": 0.5, "steps": 4}})
-    whole = run(config, output=tmp_path / "whole", cache=tmp_path / "cache")
+    whole = run(config, output=tmp_path / "whole", cache=tiny_cache)
     with pytest.raises(KeyboardInterrupt):
-        run(config, output=tmp_path / "cut", cache=tmp_path / "cache", listener=Interrupt())
-    resumed = run(None, resume=tmp_path / "cut", cache=tmp_path / "cache")
+        run(config, output=tmp_path / "cut", cache=tiny_cache, listener=Interrupt())
+    resumed = run(None, resume=tmp_path / "cut", cache=tiny_cache)
     assert (whole.metrics["method"], whole.metrics["steps"]) == ("npo", 4)
     assert whole.metrics["method_settings"]["beta"] == 0.5
     assert whole.metrics["references"] == {"reward": "none", "anchor": "none"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -22,8 +23,8 @@ from deattrib.runs.tuning import Tuned, read_tuned, refuse_overlap, tune
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(tiny_cache: Path) -> Path:
+    return tiny_cache
 
 
 @pytest.fixture(scope="module")
@@ -104,6 +105,7 @@ def test_a_killed_run_is_gone_on_with(tmp_path: Path, cache: Path, monkeypatch: 
     scorer = {"name": f"{tmp_path / 'killer.py'}:Killer", "epochs": 30}
     matrix = Matrix({**TINY, "reward": scorer}, {"killer": scorer}, {}, (0,), {}, {})
     monkeypatch.setenv("KILL_AT_CALL", "6")
+    monkeypatch.setenv("KILL_WITH", str(int(signal.SIGKILL)))
     first = compare(matrix, output=tmp_path / "out", cache=cache, samples=20)
     assert "SIGKILL" in first.content["entries"][0]["runs"][0]["error"]
     monkeypatch.delenv("KILL_AT_CALL")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from tests.command_line import deattrib
 from tests.runs.tiny import TINY
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -191,8 +190,7 @@ def test_every_open_setting_is_one_of_the_config_and_has_a_value() -> None:
 
 def test_the_whole_plan_of_a_small_run_and_nothing_written(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY))
-    command = [sys.executable, "-m", "deattrib", "run", "c.yaml", "--dry-run", "--json", "--on", "0.001"]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = deattrib("run", "c.yaml", "--dry-run", "--json", "--on", "0.001", cwd=tmp_path, timeout=120)
     assert done.returncode == 0, done.stderr
     plan = json.loads(done.stdout)
     assert [path.name for path in tmp_path.iterdir()] == ["c.yaml"]
@@ -225,8 +223,7 @@ def test_a_model_of_which_nothing_is_known_leaves_the_rest_standing(tmp_path: Pa
 def test_flags_of_a_dry_run_and_of_a_run_do_not_mix(tmp_path: Path) -> None:
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(TINY))
     for arguments, message in ((["c.yaml", "--json"], "belong to --dry-run"), (["--dry-run"], "give a config")):
-        command = [sys.executable, "-m", "deattrib", "run", *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+        done = deattrib("run", *arguments, cwd=tmp_path, timeout=120)
         assert done.returncode == 1 and message in done.stderr and "Traceback" not in done.stderr
 
 

@@ -51,8 +51,8 @@ class Broken(Metric):
 
 
 @pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("home")
+def home(tiny_cache: Path) -> Path:
+    folder = tiny_cache.parent
     (folder / "mine.py").write_text(POLITE)
     return folder
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
+from tests.command_line import deattrib
 from tests.runs.tiny import TINY
 
 from deattrib.errors import PluginError, RunError
@@ -44,15 +42,13 @@ class Killer(Classifier):
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
+def cache(tiny_cache: Path) -> Path:
+    return tiny_cache
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
-    folder = tmp_path_factory.mktemp("runs") / "tiny"
-    run(build_config(data=TINY), output=folder, cache=cache)
-    return folder
+def finished(tiny_run: Path) -> Path:
+    return tiny_run
 
 
 def test_a_run_leaves_everything_that_is_promised(finished: Path) -> None:
@@ -133,10 +129,8 @@ def test_a_listener_hears_stages_and_steps(tmp_path: Path, cache: Path) -> None:
 
 
 def cli(*arguments: str, cache: Path, kill_at: int = 0, kill_with: int = signal.SIGKILL) -> int:
-    env = {**os.environ, "DEATTRIB_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
-    env |= {"KILL_AT_CALL": str(kill_at), "KILL_WITH": str(int(kill_with))}
-    command = [sys.executable, "-m", "deattrib", "run", *arguments, "--threads", "1"]
-    return subprocess.run(command, env=env, capture_output=True).returncode
+    env = {"DEATTRIB_CACHE": str(cache), "KILL_AT_CALL": str(kill_at), "KILL_WITH": str(int(kill_with))}
+    return deattrib("run", *arguments, "--threads", "1", **env).returncode
 
 
 @pytest.fixture(scope="module")

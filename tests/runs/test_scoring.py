@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow
 import pytest
 from pyarrow import parquet
+from tests.command_line import deattrib
 from tests.runs.tiny import TINY
 from torch import nn
 
@@ -243,8 +244,7 @@ def test_a_file_that_appears_meanwhile_stays(folder: Path) -> None:
 @pytest.fixture
 def command(folder: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        line = [sys.executable, "-m", "deattrib", "score", *arguments]
-        return subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=120)
+        return deattrib("score", *arguments, cwd=folder, timeout=120)
 
     return run
 

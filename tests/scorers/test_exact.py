@@ -30,9 +30,9 @@ Made = tuple[RunConfig, Corpus, Models, Path]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
-    """Base and original of the tiny run, in a cache of their own."""
-    cache = tmp_path_factory.mktemp("cache")
+def made(tiny_cache: Path) -> Made:
+    """Base and original of a tiny run, in a cache of their own."""
+    cache = tiny_cache
     config = build_config(data=DATA)
     corpus = load_corpus(config.corpus, config.seed)
     return config, corpus, prepare_models(corpus, config.model, seed=config.seed, cache=cache, say=lambda _: None), cache

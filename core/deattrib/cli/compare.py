@@ -12,7 +12,14 @@ from deattrib.cli.audit import parse_scorer, split_scorers
 from deattrib.cli.run import Set, quiet_libraries
 
 Seeds = Annotated[str, typer.Option(help="Whole numbers separated by commas.")]
-Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time, each a process with one thread.")]
+Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time.")]
+Executor = Annotated[
+    str,
+    typer.Option(help="processes of one thread each, or jobs of submitit (extra 'sweeps'): slurm, or local on this machine."),
+]
+ExecutorSet = Annotated[
+    list[str] | None, typer.Option(metavar="NAME=VALUE", help="A parameter of submitit: slurm_partition=gpu, timeout_min=600.")
+]
 
 
 def compare(
@@ -29,6 +36,8 @@ def compare(
     tuned: Annotated[Path | None, typer.Option(help="Folder of `deattrib tune`: its settings for the methods in it.")] = None,
     output: Annotated[Path | None, typer.Option(help="Folder; by default comparisons/NAME. What is there is used.")] = None,
     jobs: Jobs = 1,
+    executor: Executor = "processes",
+    executor_set: ExecutorSet = None,
     results: Annotated[Path | None, typer.Option(help="Run nothing: read this comparison, or this folder of runs.")] = None,
     as_markdown: Annotated[bool, typer.Option("--markdown", help="With --results: print results.csv as a table.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print compare.json instead of a table.")] = False,
@@ -61,7 +70,14 @@ def compare(
     if known:
         refuse_overlap(known, [cell.config for cell in matrix.cells()])
     folder = output or Path("comparisons") / str(base.get("name", "run"))
-    done = carry_out(matrix, output=folder, cache=cache_folder(), jobs=jobs, say=lambda text: typer.echo(text, err=True))
+    done = carry_out(
+        matrix,
+        output=folder,
+        cache=cache_folder(),
+        jobs=jobs,
+        executor=executor_of(executor, executor_set),
+        say=lambda text: typer.echo(text, err=True),
+    )
     tell(done.content, done.folder, as_json=as_json)
     if all(run["error"] for entry in done.content["entries"] for run in entry["runs"]):
         raise typer.Exit(1)
@@ -127,6 +143,14 @@ def settings_of(target: str, overrides: list[str]) -> dict[str, Any]:
         text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
         return apply_overrides(parse_yaml(text, source="demo.yaml"), overrides)
     return apply_overrides(load_yaml(Path(target)), overrides)
+
+
+def executor_of(kind: str, settings: list[str] | None) -> Any:
+    """`--executor` and `--executor-set` as a `runs.compare.Executor`. Raises ConfigError."""
+    from deattrib.runs.compare import Executor
+    from deattrib.runs.overrides import parse_override
+
+    return Executor(kind, {".".join(name): value for name, value in map(parse_override, settings or [])})
 
 
 def whole_numbers(text: str, option: str) -> tuple[int, ...]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from deattrib.cli.audit import parse_scorer
-from deattrib.cli.compare import Jobs, Seeds, settings_of, whole_numbers
+from deattrib.cli.compare import Executor, ExecutorSet, Jobs, Seeds, executor_of, settings_of, whole_numbers
 from deattrib.cli.run import Reward, Set, quiet_libraries
 
 
@@ -24,6 +24,8 @@ def tune(
         "tuned"
     ),
     jobs: Jobs = 1,
+    executor: Executor = "processes",
+    executor_set: ExecutorSet = None,
 ) -> None:
     """Search learning rate, steps and a method's own weights by the score, on seeds that are never reported."""
     base = settings_of(target, set_ or [])
@@ -43,6 +45,7 @@ def tune(
         output=output,
         cache=cache_folder(),
         jobs=jobs,
+        executor=executor_of(executor, executor_set),
         say=lambda text: typer.echo(text, err=True),
     )
     for name, value in best.settings.items():

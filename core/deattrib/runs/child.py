@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def main(path: str) -> None:
     code = 0
     with following(job["parent"]):
         try:
-            _carry_out(job, path)
+            carry_out_job(job, path, arguments=["compare"])
         except DeattribError as error:
             print(f"error: {' '.join(str(error).split())}", flush=True)
             code = 1
@@ -46,7 +46,14 @@ def main(path: str) -> None:
     sys.exit(code)
 
 
-def _carry_out(job: Mapping[str, Any], source: str) -> None:
+def carry_out_job(job: Mapping[str, Any], source: str, *, arguments: Sequence[str]) -> None:
+    """Begin the run of a job, or go on with it, printing one line a stage.
+
+    Args:
+        job: "config", "folder", "cache" and "threads".
+        source: where it is from, for messages.
+        arguments: for the manifest.
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -75,7 +82,7 @@ def _carry_out(job: Mapping[str, Any], source: str) -> None:
         resume=folder if going_on else None,
         cache=Path(job["cache"]),
         listener=Log(),
-        arguments=["compare"],
+        arguments=arguments,
     )
 
 

@@ -1,5 +1,6 @@
-"""Runs side by side, each in a process of its own with few threads (`deattrib.runs.child`).
+"""Runs side by side: who may begin, what came of each. How a run is begun is a launcher's affair.
 
+`Processes` gives each run a process of its own with few threads (`deattrib.runs.child`); `runs/sweeps.py` submits it as a job.
 Runs that share original and oracles are not begun together while those are still to be made: the first of them makes the
 models, the others find them in the cache. A run that fails is a message, not the end of the others.
 """
@@ -13,8 +14,8 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 from deattrib.errors import RunError
 from deattrib.runs.folder import read_state
@@ -22,89 +23,147 @@ from deattrib.runs.making import python_module
 from deattrib.runs.matrix import Cell
 
 Say = Callable[[str], None]
-PATIENCE = 0.1  # seconds between looks at the children
+PATIENCE = 0.1  # seconds between looks at what runs
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Child:
-    cell: Cell
-    process: subprocess.Popen[bytes]
-    folder: Path
-    log: Path
-    begun: float
+class Running(Protocol):
+    """A run that was begun."""
+
+    def ended(self) -> bool:
+        """Whether it is over, however it ended."""
+
+    def error(self) -> str:
+        """Of one that is over: why there is no result; "" for a run that finished."""
+
+
+class Launcher(Protocol):
+    """A way to begin runs.
+
+    Attributes:
+        patience: seconds between looks at what runs.
+    """
+
+    patience: float
+
+    def begin(self, cell: Cell, folder: Path) -> Running:
+        """Begin a run, or go on where its folder has one that was cut off."""
+
+    def leave(self, running: Sequence[Running]) -> None:
+        """The command is over; `running` is not empty where it was interrupted."""
 
 
 def carry_out(
-    work: Sequence[tuple[Cell, Path]], *, jobs: int, cache: Path, logs: Path, say: Say, threads: int = 1
+    work: Sequence[tuple[Cell, Path]], *, jobs: int, launcher: Launcher, say: Say, gather: Callable[[], None] = lambda: None
 ) -> dict[str, str]:
     """Carry out runs, at most `jobs` at a time.
 
     Args:
         work: each run and its folder, which may hold a run that was cut off; no two with the same settings.
-        logs: folder for what the processes print, one file each.
-        threads: CPU threads of each.
+        gather: called after each run that finished.
 
     Returns:
         The config's digest -> why there is no result, "" for a run that finished.
     """
-    waiting, running, seen = list(work), list[_Child](), set[str]()
+    waiting, running, seen = list(work), list[tuple[Cell, Path, Running, float]](), set[str]()
     errors: dict[str, str] = {}
-    logs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            while waiting or running:
-                busy = {child.cell.models for child in running} - seen
-                ready = next((item for item in waiting if item[0].models not in busy), None)
-                if ready is not None and len(running) < jobs:
-                    waiting.remove(ready)
-                    running.append(_begin(*ready, Path(scratch), logs, cache, threads))
-                    say(f"begun     {ready[1].name}")
-                    continue
-                for child in [child for child in running if child.process.poll() is not None]:
-                    running.remove(child)
-                    seen.add(child.cell.models)
-                    errors[child.cell.config.digest] = error = _error(child)
-                    took = f"{time.monotonic() - child.begun:.0f} s"
-                    say(f"{'failed' if error else 'finished':9s} {child.log.stem}, {took}{f': {error}' if error else ''}")
-                time.sleep(PATIENCE)
-        finally:
-            for child in running:
-                child.process.terminate()
-            for child in running:
-                child.process.wait()
+    try:
+        while waiting or running:
+            busy = {cell.models for cell, *_ in running} - seen
+            ready = next((item for item in waiting if item[0].models not in busy), None)
+            if ready is not None and len(running) < jobs:
+                waiting.remove(ready)
+                running.append((*ready, launcher.begin(*ready), time.monotonic()))
+                say(f"begun     {ready[1].name}")
+                continue
+            for one in [one for one in running if one[2].ended()]:
+                cell, folder, run, begun = one
+                running.remove(one)
+                seen.add(cell.models)
+                errors[cell.config.digest] = error = run.error()
+                took = f"{time.monotonic() - begun:.0f} s"
+                say(f"{'failed' if error else 'finished':9s} {folder.name}, {took}{f': {error}' if error else ''}")
+                if not error:
+                    gather()
+            time.sleep(launcher.patience)
+    finally:
+        launcher.leave([run for _, _, run, _ in running])
     return errors
 
 
-def _begin(cell: Cell, folder: Path, scratch: Path, logs: Path, cache: Path, threads: int) -> _Child:
-    path = scratch / f"{cell.config.digest}.json"
-    job = {"parent": os.getpid(), "config": cell.config.plain(), "folder": str(folder), "cache": str(cache), "threads": threads}
-    path.write_text(json.dumps(job), encoding="utf-8")
-    command, environment = python_module("deattrib.runs.child", path)
-    log = logs / f"{folder.name}.txt"
-    with log.open("ab") as file:
-        process = subprocess.Popen(
-            command,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            env={**environment, "OMP_NUM_THREADS": str(threads)},
-            start_new_session=True,  # Ctrl-C is for this process to answer; it asks the others to end, once
-        )
-    return _Child(cell, process, folder, log, time.monotonic())
+def job_of(cell: Cell, folder: Path, cache: Path, threads: int) -> dict[str, Any]:
+    """What `deattrib.runs.child` reads; it ends with this process."""
+    config = cell.config.plain()
+    return {"parent": os.getpid(), "config": config, "folder": str(folder), "cache": str(cache), "threads": threads}
 
 
-def _error(child: _Child) -> str:
-    code = child.process.returncode
-    if code == 0 or _finished(child.folder):  # a process may still break while it shuts down: its result is on the disk
-        return ""
-    if code < 0:
-        return f"ended by {signal.Signals(-code).name}; run the same command again to go on with it"
-    if code in (130, 143):
-        return "interrupted; run the same command again to go on with it"
-    lines = child.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-    return (lines[-1] if lines else f"exit code {code}").removeprefix("error: ")
+class Processes:
+    """Runs as processes of this one, which end when it does.
+
+    Args:
+        cache: of made models.
+        logs: folder for what the processes print, one file each.
+        threads: CPU threads of each.
+    """
+
+    patience = PATIENCE
+
+    def __init__(self, cache: Path, logs: Path, threads: int = 1) -> None:
+        self.cache, self.logs, self.threads = cache, logs, threads
+        self._scratch = tempfile.TemporaryDirectory()
+
+    def begin(self, cell: Cell, folder: Path) -> Child:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        path = Path(self._scratch.name) / f"{cell.config.digest}.json"
+        path.write_text(json.dumps(job_of(cell, folder, self.cache, self.threads)), encoding="utf-8")
+        command, environment = python_module("deattrib.runs.child", path)
+        log = self.logs / f"{folder.name}.txt"
+        with log.open("ab") as file:
+            process = subprocess.Popen(
+                command,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                env={**environment, "OMP_NUM_THREADS": str(self.threads)},
+                start_new_session=True,  # Ctrl-C is for this process to answer; it asks the others to end, once
+            )
+        return Child(process, folder, log)
+
+    def leave(self, running: Sequence[Running]) -> None:
+        children = [run for run in running if isinstance(run, Child)]
+        for child in children:
+            child.process.terminate()
+        for child in children:
+            child.process.wait()
+        self._scratch.cleanup()
 
 
-def _finished(folder: Path) -> bool:
+class Child:
+    """A run in a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[bytes], folder: Path, log: Path) -> None:
+        self.process, self.folder, self.log = process, folder, log
+
+    def ended(self) -> bool:
+        return self.process.poll() is not None
+
+    def error(self) -> str:
+        code = self.process.returncode
+        if code == 0 or finished(self.folder):  # a process may still break while it shuts down: its result is on the disk
+            return ""
+        if code < 0:
+            return f"ended by {signal.Signals(-code).name}; run the same command again to go on with it"
+        if code in (130, 143):
+            return "interrupted; run the same command again to go on with it"
+        return last_line(self.log) or f"exit code {code}"
+
+
+def last_line(log: Path) -> str:
+    """Of what a run printed, which is its error where it failed; "" where it printed nothing."""
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
+    return (lines[-1] if lines else "").removeprefix("error: ")
+
+
+def finished(folder: Path) -> bool:
+    """Whether the folder has a run with its results."""
     try:
         return read_state(folder) == "finished"
     except RunError:

@@ -2,8 +2,8 @@
 
 OUTPUT/cells.json       what is compared: label and folder of each run
 OUTPUT/runs/NAME/       ordinary run folders; one with the same settings is used again, a cut-off one gone on with
-OUTPUT/logs/NAME.txt    what each run printed
-OUTPUT/results.csv      every figure (and results.parquet, where pyarrow is installed)
+OUTPUT/logs/NAME.txt    what each run printed;  OUTPUT/jobs/: where runs were jobs (runs/sweeps.py)
+OUTPUT/results.csv      every figure, written anew after every run (and results.parquet, where pyarrow is installed)
 OUTPUT/compare.json     what the page says, for programs;  OUTPUT/compare.html: the page
 """
 
@@ -12,19 +12,19 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deattrib.compare.content import SAMPLES, build_content
+from deattrib.compare.content import SAMPLES, build_content, shared_parts
 from deattrib.compare.folders import ComparedRun, Label, find_runs, read_run
 from deattrib.compare.page import render
 from deattrib.compare.table import csv_text, long_rows, parquet_bytes
-from deattrib.errors import RunError
+from deattrib.errors import ConfigError, RunError, did_you_mean
 from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json, atomic_write_text
-from deattrib.runs.children import Say, carry_out
-from deattrib.runs.folder import read_manifest, read_state
+from deattrib.runs.children import Launcher, Processes, Say, carry_out, finished
+from deattrib.runs.folder import read_manifest
 from deattrib.runs.matrix import Cell, Matrix
 from deattrib.runs.pipeline import check_scorers
 
@@ -40,26 +40,61 @@ class Comparison:
     content: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class Executor:
+    """How runs are carried out.
+
+    Attributes:
+        kind: "processes" of this one, or submitit's "local" or "slurm" (runs/sweeps.py).
+        settings: of submitit.
+    """
+
+    kind: str = "processes"
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def launcher(self, output: Path, cache: Path, say: Say) -> Launcher:
+        """Raises ConfigError, RunError: it is not known, wrongly set or not to be had here."""
+        if self.kind == "processes":
+            if self.settings:
+                raise ConfigError("--executor-set is for submitit's executors: give --executor local or slurm with it.")
+            return Processes(cache, output / "logs")
+        from deattrib.runs.sweeps import KINDS, Jobs
+
+        if self.kind not in KINDS:
+            names = ["processes", *KINDS]
+            raise ConfigError(f"--executor {self.kind!r}: expected one of {', '.join(names)}.{did_you_mean(self.kind, names)}")
+        return Jobs(self.kind, self.settings, output=output, cache=cache, say=say)
+
+
 def compare(
-    matrix: Matrix, *, output: Path, cache: Path, jobs: int = 1, say: Say = lambda text: None, samples: int = SAMPLES
+    matrix: Matrix,
+    *,
+    output: Path,
+    cache: Path,
+    jobs: int = 1,
+    executor: Executor | None = None,
+    say: Say = lambda text: None,
+    samples: int = SAMPLES,
 ) -> Comparison:
     """Carry out a matrix of runs and compare them.
 
     Args:
         output: the comparison's folder; what is there already is used.
         cache: of made models.
-        jobs: processes at a time, one thread each.
+        jobs: runs at a time.
+        executor: how they are carried out; processes of one thread each by default.
         samples: draws of the bootstrap.
 
     Raises:
-        ConfigError, PluginError: before anything is begun, where settings, a scorer or a method are wrong.
+        ConfigError, PluginError: before anything is begun, where settings, a scorer, a method or the executor are wrong.
     """
     cells = matrix.cells()
     for cell in {(cell.label.method, cell.label.reward, cell.label.variant): cell for cell in cells}.values():
         check_scorers(cell.config)
+    launcher = (executor or Executor()).launcher(output, cache, say)
     folders = find_folders(cells, output)
     _write_cells(matrix, cells, folders, {}, output)  # so that --results shows what is finished, whatever happens to us
-    errors = make_runs(cells, folders, output, cache=cache, jobs=jobs, say=say)
+    errors = make_runs(cells, folders, launcher, jobs=jobs, say=say, gather=lambda: _gather(output))
     _write_cells(matrix, cells, folders, errors, output)
     return write_comparison(_name(matrix), read_cells(output), output, samples=samples)
 
@@ -74,17 +109,30 @@ def find_folders(cells: Sequence[Cell], output: Path) -> dict[str, Path]:
 
 
 def make_runs(
-    cells: Sequence[Cell], folders: Mapping[str, Path], output: Path, *, cache: Path, jobs: int, say: Say
+    cells: Sequence[Cell],
+    folders: Mapping[str, Path],
+    launcher: Launcher,
+    *,
+    jobs: int,
+    say: Say,
+    gather: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
     """Make what is not finished, and go on with what was cut off. Digest -> error, "" where a run was made."""
     work: dict[str, tuple[Cell, Path]] = {}
     for cell in cells:
         digest = cell.config.digest
-        if not _finished(folders[digest]):
+        if not finished(folders[digest]):
             work.setdefault(digest, (cell, folders[digest]))
     for folder in sorted({folders[cell.config.digest] for cell in cells if cell.config.digest not in work}):
         say(f"found     {folder.name}")
-    return carry_out(list(work.values()), jobs=jobs, cache=cache, logs=output / "logs", say=say)
+    return carry_out(list(work.values()), jobs=jobs, launcher=launcher, say=say, gather=gather)
+
+
+def _gather(output: Path) -> None:
+    """results.csv of the runs that have finished so far; the page waits for the last one."""
+    runs = [run for run in read_cells(output) if run.metrics is not None]
+    over, _ = shared_parts(runs)
+    atomic_write_text(output / RESULTS, csv_text(list(long_rows(runs, over))))
 
 
 def _write_cells(
@@ -153,12 +201,6 @@ def _known(runs: Path) -> dict[str, Path]:
     for folder in sorted(_folders(runs)):
         with contextlib.suppress(RunError):
             digest = str(read_manifest(folder).get("fingerprints", {}).get("config"))
-            if digest not in found or _finished(folder):
+            if digest not in found or finished(folder):
                 found[digest] = folder
     return found
-
-
-def _finished(folder: Path) -> bool:
-    with contextlib.suppress(RunError):
-        return read_state(folder) == "finished"
-    return False

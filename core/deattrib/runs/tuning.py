@@ -27,7 +27,7 @@ from deattrib.methods.choose import choose_method, method_name
 from deattrib.report.figures import figure, mapping
 from deattrib.runs.atomic import atomic_write_json, atomic_write_text
 from deattrib.runs.children import Say
-from deattrib.runs.compare import find_folders, make_runs
+from deattrib.runs.compare import Executor, find_folders, make_runs
 from deattrib.runs.config import RunConfig, build_config
 from deattrib.runs.matrix import Cell, Spec
 from deattrib.runs.pipeline import check_scorers, reward_name
@@ -66,6 +66,7 @@ def tune(
     output: Path,
     cache: Path,
     jobs: int = 1,
+    executor: Executor | None = None,
     say: Say = lambda text: None,
 ) -> Tuned:
     """Try settings of one method and write down the best.
@@ -76,6 +77,7 @@ def tune(
         budget: runs in all; budget / seeds trials.
         seeds: tuned on.
         reported: seeds that results are to be reported on.
+        jobs, executor: as of `compare`.
 
     Raises:
         ConfigError: seeds overlap, the budget is less than one trial, or settings are wrong.
@@ -94,8 +96,9 @@ def tune(
     name = choose_method(method, registry).cls.name
     settings = trials(data, space_of(config, registry), budget // len(seeds))
     cells = [_cell(data, name, number, one, seed) for number, one in enumerate(settings) for seed in seeds]
+    launcher = (executor or Executor()).launcher(output, cache, say)
     folders = find_folders(cells, output)
-    errors = make_runs(cells, folders, output, cache=cache, jobs=jobs, say=say)
+    errors = make_runs(cells, folders, launcher, jobs=jobs, say=say)
     tried = [
         _outcome(number, one, [cell for cell in cells if cell.label.variant == _variant(number)], folders, errors)
         for number, one in enumerate(settings)
