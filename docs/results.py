@@ -114,12 +114,15 @@ def audit_lines(name: str, audit: Mapping[str, Any]) -> list[Line]:
     for scorer in audit["scorers"]:
         if scorer["error"]:
             continue
-        for metric, entry in (("spearman", scorer["rows"]["spearman"]), ("spearman over owners", scorer["owners"]["spearman"])):
+        measured = {"spearman": scorer["rows"]["spearman"], "spearman over owners": scorer["owners"]["spearman"], "lds": scorer["lds"]}
+        for metric, entry in measured.items():
+            if entry is None or entry["value"] is None:
+                continue
             figures = {"value": entry["value"], "low": entry["low"], "high": entry["high"]}
             lines.append({**head, "row": scorer["name"], "metric": metric, **figures})
         means = scorer["means"]
         one = {"spearman of original": scorer["by_kind"]["original"], "forwards": (scorer["cost"] or {}).get("forwards")}
-        one |= {key: scorer[key] for key in ("top1_own", "auroc_own_other", "lds")}
+        one |= {key: scorer[key] for key in ("top1_own", "auroc_own_other")}
         one |= {f"attribution of {kind}": means[kind]["attribution"] for kind in ("gibberish", "holdout") if means}
         lines += [
             {**head, "row": scorer["name"], "metric": metric, "value": value}

@@ -116,3 +116,24 @@ def test_auto_takes_names_then_the_base_then_refuses(context: ScorerContext) -> 
         fitted(dataclasses.replace(nameless, load_base=None))
     with pytest.raises(ScorerError, match="name"):
         fitted(nameless, reference="counterfactual").score(Rows.from_texts(context.codec, ["?"], ["a"], ["author_00"]))
+
+
+def test_both_takes_the_likelier_reference_at_each_token(context: ScorerContext, tiny_corpus: Corpus) -> None:
+    rows = rows_of(context, tiny_corpus)
+    both, counterfactual, base = (
+        fitted(context, reference=kind, bound=100.0).score_tokens(rows) for kind in ("both", "counterfactual", "base")
+    )
+    kept = context.counterfactual_rows(rows, draw=0).kept.cpu()
+    assert not kept[rows.batch.response_mask.cpu()].all(), "the rows should have names in them"
+    assert torch.equal(both[kept], torch.minimum(counterfactual, base)[kept])
+    assert (both[~kept] == 0).all()
+    assert (counterfactual != base)[kept].any()
+
+
+def test_both_needs_names_and_a_base(
+    context: ScorerContext, tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus
+) -> None:
+    with pytest.raises(ScorerError, match="needs names per owner"):
+        fitted(dataclasses.replace(context, identities={}), reference="both")
+    with pytest.raises(ScorerError, match="needs something to compare"):
+        fitted(make_context(tiny_corpus, LanguageModel(tiny_llama, tiny_codec)), reference="both")
