@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_logits
 from deattrib.models.language_model import Codec, LanguageModel
+from deattrib.models.ranks import ALONE, World
 from deattrib.models.recipes import PolicySettings
 from deattrib.models.sampling import sample
 from deattrib.models.twin import twin
@@ -158,13 +159,22 @@ class Policy(nn.Module):
 
     # -- sampling -----------------------------------------------------------------------------------------------------
     def sample(
-        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, generator: torch.Generator, old: bool = False
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        generator: torch.Generator,
+        old: bool = False,
+        world: World = ALONE,
     ) -> TokenBatch:
-        """One response per prompt, from the policy as it is, or from the remembered `old` one."""
+        """One response per prompt, from the policy as it is, or from the remembered `old` one; of `world`'s own rows only."""
         if old and not self._old_copy:
             with self._adapter(OLD):
-                return self.sample(prompts, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator)
-        batch = self.codec.encode(prompts, [""] * len(prompts), end=False).to(self.device)
+                return self.sample(
+                    prompts, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator, world=world
+                )
+        batch = self.codec.encode(prompts, [""] * len(prompts), end=False).rows(world.own(len(prompts))).to(self.device)
         return sample(
             self._old_copy[0] if old else self.backbone,
             batch.prompt_ids,
@@ -174,6 +184,8 @@ class Policy(nn.Module):
             stop_ids=(self.codec.eos_id,),
             pad_id=self.codec.pad_id,
             generator=generator,
+            whole=len(prompts),
+            world=world,
         )
 
     def trainable(self) -> dict[str, nn.Parameter]:

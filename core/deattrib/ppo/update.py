@@ -13,9 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from deattrib.models.ranks import ALONE, World
 from deattrib.ppo.rollout import autocast
 
 Term = Callable[[], tuple[Tensor, dict[str, float]]]  # part of the loss, and its figures
+LARGEST = frozenset({"ratio_error"})  # figures that are a maximum over tokens; all others are means
 Gradient = tuple[Tensor, Sequence[Tensor | None], dict[str, float]]  # the part's value, its gradient per parameter, its figures
 
 
@@ -26,8 +28,10 @@ def gradient(term: Term, parameters: Sequence[nn.Parameter], *, device: torch.de
     return loss.detach(), torch.autograd.grad(loss, list(parameters), allow_unused=True), figures
 
 
-def accumulate(gradients: Iterable[Gradient], parameters: Sequence[nn.Parameter], *, device: torch.device) -> dict[str, float]:
-    """Put the sum of the gradients into the parameters; the figures of all terms, and "loss", their sum."""
+def accumulate(
+    gradients: Iterable[Gradient], parameters: Sequence[nn.Parameter], *, device: torch.device, world: World = ALONE
+) -> dict[str, float]:
+    """Put the sum of the gradients, over all processes, into the parameters; the figures of all terms, and "loss", their sum."""
     losses: list[Tensor] = []
     told: list[dict[str, float]] = []
     for loss, values, figures in gradients:  # in the order in which one backward pass would add them
@@ -39,7 +43,9 @@ def accumulate(gradients: Iterable[Gradient], parameters: Sequence[nn.Parameter]
                 value = value.clone() if 0 in value.stride() else value
                 parameter.grad = value if parameter.grad is None else parameter.grad.add_(value)
     total = sum(reversed(losses), torch.zeros((), device=device))
-    return {name: value for figures in reversed(told) for name, value in figures.items()} | {"loss": float(total)}
+    figures = {name: value for figures in reversed(told) for name, value in figures.items()} | {"loss": float(total)}
+    world.add_up(parameters)
+    return world.figures(figures, largest=LARGEST)
 
 
 def clip(parameters: Sequence[nn.Parameter], most: float) -> tuple[dict[str, float], bool]:
