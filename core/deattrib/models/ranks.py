@@ -10,13 +10,14 @@ rows divided by the count of the whole batch, so that gradients and figures add 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from deattrib.models.launched import several_in_environment
 
 T = TypeVar("T")
 
@@ -107,17 +108,6 @@ class World:
 
 
 ALONE = World()
-
-
-def several_in_environment() -> int:
-    """How many processes a launcher such as torchrun has started this one as part of; 1 where none has."""
-    size = os.environ.get("WORLD_SIZE", "1")
-    return int(size) if size.isdigit() and {"RANK", "MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys() else 1
-
-
-def leads_in_environment() -> bool:
-    """Whether this process is the one that speaks: the only one, or number 0 of several."""
-    return several_in_environment() == 1 or os.environ.get("RANK") == "0"
 
 
 def open_world() -> World:

@@ -6,13 +6,21 @@ from deattrib.errors import ConfigError
 from deattrib.models.ranks import World
 from deattrib.ppo.settings import PPOSettings
 
+LOSSES = ("forget_loss", "total_loss", "retain_loss", "distillation", "_terms")
 
-def check_split(settings: PPOSettings, world: World, *, method: str, splits: bool) -> None:
+
+def splits(method: type) -> bool:
+    """Whether a method says `splits` of the very loss that it has, not of one that it has inherited and replaced."""
+    said = next((index for index, one in enumerate(method.__mro__) if "splits" in vars(one)), 0)
+    written = next((index for index, one in enumerate(method.__mro__) if not set(LOSSES).isdisjoint(vars(one))), 0)
+    return bool(getattr(method, "splits", False)) and said <= written
+
+
+def check_split(settings: PPOSettings, world: World, method: type) -> None:
     """Refuses what several processes cannot do together.
 
     Args:
         settings: as the method uses them.
-        method, splits: its name, and whether it says of itself that its loss can be split.
 
     Raises:
         ConfigError: a batch has fewer rows than there are processes (which of them would have none), or the method's loss is
@@ -20,10 +28,10 @@ def check_split(settings: PPOSettings, world: World, *, method: str, splits: boo
     """
     if world.size == 1:
         return
-    if not splits:
+    if not splits(method):
         raise ConfigError(
-            f"Method {method!r} runs in one process only: its loss does not say how it is split over {world.size}. Start it "
-            "without a launcher, or see `splits` in docs/methods.md where the method is yours."
+            f"Method {getattr(method, 'name', method.__name__)!r} runs in one process only: its loss does not say how it is split "
+            f"over {world.size}. Start it without a launcher, or see `splits` in docs/methods.md where the method is yours."
         )
     rollouts = settings.policy_weight > 0
     minibatch = min(settings.minibatch_size, settings.batch_size)
@@ -31,8 +39,10 @@ def check_split(settings: PPOSettings, world: World, *, method: str, splits: boo
     sizes = {
         "ppo.batch_size": settings.batch_size,
         "ppo.minibatch_size": minibatch if rollouts else None,
-        "the last of ppo.batch_size in parts of ppo.minibatch_size": settings.batch_size % minibatch or None if rollouts else None,
-        "ppo.retain.batch_size": settings.retain.batch_size if settings.retain.weight > 0 else None,
+        "the last of ppo.batch_size in parts of ppo.minibatch_size": settings.batch_size % minibatch or None
+        if rollouts
+        else None,
+        "ppo.retain.batch_size": settings.retain.batch_size,
         "ppo.anchor.batch_size": settings.anchor.batch_size if anchored else None,
     }
     for name, size in sizes.items():

@@ -86,7 +86,7 @@ class Unlearner:
         ahead: bool = False,
         world: World = ALONE,
     ) -> None:
-        check_split(settings, world, method=self.name, splits=self.splits)
+        check_split(settings, world, type(self))
         self.params: Any = params if params is not None else self.Params()
         self.policy, self.corpus, self.source, self.settings, self.world = policy, corpus, source, settings, world
         self.token_scores = token_scores if settings.anchor.weighted else None

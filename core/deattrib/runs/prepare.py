@@ -79,9 +79,15 @@ def models_in_the_making(
     cache: Path | None = None,
     say: Say = lambda text: None,
     questions: Questions | None = None,
+    makes: bool = True,
 ) -> Iterator[Pending]:
-    """As `prepare_models`, for who can begin before the oracles are there; leaving ends what is still being made."""
-    maker = ModelMaker(corpus, settings, seed, cache or cache_folder(), say)
+    """As `prepare_models`, for who can begin before the oracles are there; leaving ends what is still being made.
+
+    `makes` False: another process, which has made the models, will evaluate. Here those that the loop needs are taken from the
+    cache.
+    """
+    settings = settings if makes else settings.model_copy(update={"oracle": None, "oracles": 0})
+    maker = ModelMaker(corpus, settings, seed, cache or cache_folder(), say, makes=makes)
     base = maker.base()
     if base is not None:
         check_context(base, maker.codec, corpus.train)
