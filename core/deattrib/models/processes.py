@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 from deattrib.errors import RunError, first_line
 from deattrib.models.ranks import World
+from deattrib.models.sharding import is_spread
 
 T = TypeVar("T")
 
@@ -85,6 +86,9 @@ class Processes(World):
     def add_up(self, parameters: Sequence[nn.Parameter]) -> None:
         bucket: list[Tensor] = []
         for gradient in (parameter.grad for parameter in parameters if parameter.grad is not None):
+            if is_spread(gradient):
+                gradient.mul_(self.size)  # a mean over the processes already
+                continue
             if bucket and sum(item.numel() for item in bucket) + gradient.numel() > BUCKET:
                 _add_up(bucket)
                 bucket = []
@@ -97,14 +101,15 @@ class Processes(World):
         return {name: (max if name in largest else sum)(one[name] for one in everyone) for name in values}
 
     def same(self, parameters: Sequence[nn.Parameter]) -> None:
-        sums = [[float(p.detach().double().sum()), float(p.detach().double().abs().sum())] for p in parameters]
+        doubles = (p.detach().double() for p in parameters if not is_spread(p))
+        sums = [(float(value.sum()), float(value.abs().sum())) for value in doubles]
         everyone = self.gather(sums)
         for rank, other in enumerate(everyone):
             if other != everyone[0]:
                 raise RunError(
                     f"Processes 0 and {rank} no longer hold the same weights, so the run cannot go on: a scorer or method that "
-                    "draws random numbers, or does different things on different rows, may have changed one of them. Go on from "
-                    "the newest checkpoint with one process."
+                    "draws random numbers, or does different things on different rows, may have changed one of them. Go on "
+                    "from the newest checkpoint with one process."
                 )
 
     # -- turns --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ iterator writes events and checkpoints.
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from deattrib.corpus.types import Corpus, Example
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.models.ranks import ALONE, World
+from deattrib.models.sharding import spread_state, whole_state
 from deattrib.ppo.anchored import anchored_loss
 from deattrib.ppo.data import Cycle, minibatches, plain_state, set_plain_state
 from deattrib.ppo.health import Fault, Health
@@ -111,7 +111,7 @@ class Unlearner:
             identities=corpus.identities,
             retain_owners=corpus.retain_owners,
         )
-        if settings.refresh == "epoch" or self.reference.name == "old":
+        if settings.keeps_old:
             policy.remember()
         self.parameters = policy.trainable()
         world.same(list(self.parameters.values()))
@@ -177,10 +177,9 @@ class Unlearner:
 
     def _refresh(self) -> None:
         """pi_old <- pi at the start of every pass over the forget set (paper), where an old policy is kept at all."""
-        keeps_old = self.settings.refresh == "epoch" or self.reference.name == "old"
         drawn, items = self.forget.drawn, len(self.forget.items)
         # A pass also ends inside a batch, wherever the batch size does not divide the rows.
-        if keeps_old and drawn and drawn // items > (drawn - self.settings.batch_size) // items:
+        if self.settings.keeps_old and drawn and drawn // items > (drawn - self.settings.batch_size) // items:
             self.policy.remember()
 
     def _learn(self, rollout: Rollout | None, lessons: Drawn) -> dict[str, float]:
@@ -205,7 +204,8 @@ class Unlearner:
     def _differentiate(self, part: Rollout | None, lesson: Lesson, lessons: Drawn) -> dict[str, float]:
         """Put the loss's gradient into the parameters; figures of its terms."""
         parameters = list(self.parameters.values())
-        of = partial(gradient, parameters=parameters, device=self.policy.device, bf16=self.settings.bf16)
+        spread = self.policy.spread_out
+        of = partial(gradient, parameters=parameters, device=self.policy.device, bf16=self.settings.bf16, spread=spread)
         self.optimiser.zero_grad(set_to_none=True)
         terms = self._terms(part, lesson)
         gradients: Iterator[Gradient] = map(of, reversed(terms))
@@ -261,7 +261,7 @@ class Unlearner:
             "calm": self.calm,
             "stopped": self.stopped,
             "policy": self.policy.state(),
-            "optimiser": copy.deepcopy(self.optimiser.state_dict()),  # torch hands out its live tensors
+            "optimiser": whole_state(self.optimiser),
             "health": self.health.state_dict(),
             **self._place(),
         }
@@ -290,7 +290,7 @@ class Unlearner:
         """Continue where `state_dict` was taken, to the very same numbers."""
         self.step, self.calm, self.stopped = state["step"], state["calm"], state["stopped"]
         self.policy.load_state(state["policy"])
-        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
+        self.optimiser.load_state_dict(spread_state(state["optimiser"], self.parameters.values()))
         self.health.load_state_dict(state["health"])
         self.rollback, self.whole = False, True
         self._return_to(state)

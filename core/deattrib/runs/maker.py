@@ -137,8 +137,8 @@ class ModelMaker:
             return self._kept(job)
         if not self.makes:
             raise ModelError(
-                f"The {job.what} that process 0 has made is not in the cache of this one ({job.folder}): let DEATTRIB_CACHE be a "
-                "folder that all machines of the run see."
+                f"The {job.what} that process 0 has made is not in the cache of this one ({job.folder}): let DEATTRIB_CACHE be "
+                "a folder that all machines of the run see."
             )
         self.say(f"{job.what}: training on {sum(job.kept) if job.kept else len(job.rows)} rows")
         assert start is not None

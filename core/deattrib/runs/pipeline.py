@@ -248,6 +248,7 @@ def _carry_out(
             loop = Loop(unlearner, reward, folder, config.checkpoints, identity, begun, registry, listener, stopping)
             loop.check, loop.world = making.check, world
             loop.run()
+            session.gather()
 
         def outcome() -> dict[str, Any]:
             assert folder is not None and referee is not None

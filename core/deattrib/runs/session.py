@@ -111,6 +111,8 @@ class Session:
         lora = self.config.policy.adapter == "lora"  # then nothing writes into the weights, and one copy serves both
         model = twin(self._original.model, views=True) if lora else self._original.clone()
         policy = Policy(model, self._original.codec, self.config.policy, seed=self.config.seed)
+        if self.world.size > 1 and self.config.policy.sharding == "fsdp":
+            policy.spread(remembers=self.settings.keeps_old)
         self._policy = policy
         self._original = policy.original()
         reward.watch(policy)
@@ -126,6 +128,12 @@ class Session:
             ahead=ahead,
             world=self.world,
         )
+
+    def gather(self) -> None:
+        """Policy and original whole again after the loop, where they were spread over the processes."""
+        if self._policy is not None and self._policy.spread_out:
+            self._policy.gather()
+            self._original = self._policy.original()
 
 
 def default_referee(reward: Any) -> dict[str, Any]:
