@@ -1,20 +1,23 @@
 """What the processes of `test_several.py` do: the same loops as one process, each from the start and from a saved state.
 
-python -m torch.distributed.run --nproc_per_node 2 -m tests.ppo.several FOLDER
+python -m torch.distributed.run --nproc_per_node 2 -m tests.ppo.several FOLDER CASE...
 """
 
 from __future__ import annotations
 
 import copy
+import functools
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 from tests.ppo.toy import EvenTokens, small
+from torch import nn
 
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.fictitious import fictitious_corpus
+from deattrib.corpus.types import Corpus
 from deattrib.errors import DeattribError
 from deattrib.methods.choose import choose_method
 from deattrib.models.language_model import Codec, LanguageModel
@@ -40,6 +43,7 @@ LOOPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 METHODS = ("ga", "graddiff", "ga-kl", "npo", "simnpo", "rmu", "scrub", "flat", "retain-ft", "name-swap", "dpo-idk", "anchored")
 CASES = (*LOOPS, *METHODS)
+QUICK = ("lora", "fsdp", "name-swap")  # the others take a minute together
 
 
 def shares(rows: Any) -> torch.Tensor:
@@ -47,8 +51,9 @@ def shares(rows: Any) -> torch.Tensor:
     return (rows.batch.response_ids % 3).float() * rows.batch.response_mask
 
 
-def build(case: str, world: World = ALONE) -> Unlearner:
-    """The loop of a case, on a model of some thousand parameters with random weights."""
+@functools.cache
+def material() -> tuple[Corpus, Codec, nn.Module, nn.Module]:
+    """Corpus, codec, and two models of some thousand parameters with random weights."""
     corpus = fictitious_corpus(seed=3, owners=6, facts=6, forget=2, shadow_owners=6, holdout_owners=1, world_repeats=1)
     tokenizer = make_tokenizer([f"{row.prompt}\n{row.response}" for row in corpus.train], 400)
     sizes = ScratchSettings(hidden=32, layers=2, heads=2, intermediate=64, vocabulary=400, context=128)
@@ -56,8 +61,13 @@ def build(case: str, world: World = ALONE) -> Unlearner:
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(5.0 if parameter.dim() > 1 else 1.0)
-    codec = Codec(tokenizer)
-    base = LanguageModel(make_model(sizes, tokenizer, seed=1), codec, name="base")
+    return corpus, Codec(tokenizer), model, make_model(sizes, tokenizer, seed=1)
+
+
+def build(case: str, world: World = ALONE) -> Unlearner:
+    """The loop of a case."""
+    corpus, codec, model, below = material()
+    base = LanguageModel(copy.deepcopy(below), codec, name="base")
     kind, changes = LOOPS.get(case, ({}, {}))
     chosen = choose_method(case if case in METHODS else "dareu", PluginRegistry())
     settings = chosen.cls.settle(small(**changes), chosen.params)
@@ -74,9 +84,9 @@ def go(unlearner: Unlearner, until: int = STEPS) -> list[dict[str, float]]:
     return [dict(next(unlearner).figures) for _ in range(until - unlearner.step)]
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, *cases: str) -> None:
     with open_world() as world:
-        for case in CASES:
+        for case in cases:
             unlearner = build(case, world)
             history = go(unlearner, 1)
             halfway = unlearner.state_dict()
@@ -122,4 +132,4 @@ def refusals(folder: Path, world: World) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

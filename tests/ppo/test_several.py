@@ -8,43 +8,55 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.ppo.several import CASES, LOOPS, build, go
+from tests.ppo.several import CASES, LOOPS, QUICK, build, go
 
 ROOT = Path(__file__).parents[2]
 CLOSE = {"rel": 1e-3, "abs": 2e-5}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compared(folder: Path, cases: Sequence[str]) -> Path:
     """Every case: `.one.pt` of this process, `.two.pt` of two others that were given this one's states."""
-    folder = tmp_path_factory.mktemp("several")
-    for case in CASES:
+    for case in cases:
         unlearner = build(case)
         history = go(unlearner, 1)
         halfway = unlearner.state_dict()
         history += go(unlearner)
-        answers = unlearner.policy.language_model().generate(
-            [row.prompt for row in unlearner.corpus.forget[:4]], max_new_tokens=8
-        )
+        asked = [row.prompt for row in unlearner.corpus.forget[:4]]
+        answers = unlearner.policy.language_model().generate(asked, max_new_tokens=8)
         result = {"history": history, "halfway": halfway, "final": unlearner.state_dict(), "answers": answers}
         torch.save(result, folder / f"{case}.one.pt")
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join([str(ROOT), *sys.path])}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--standalone",
+        "-m",
+        "tests.ppo.several",
+    ]
     done = subprocess.run(
-        [*command, "-m", "tests.ppo.several", str(folder)],
-        env=environment,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=280,
+        [*command, str(folder), *cases], env=environment, cwd=ROOT, capture_output=True, text=True, timeout=280
     )
     assert done.returncode == 0, done.stderr[-4000:]
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compared(tmp_path_factory.mktemp("quick"), QUICK)
+
+
+@pytest.fixture(scope="module")
+def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compared(tmp_path_factory.mktemp("more"), [case for case in CASES if case not in QUICK])
 
 
 def load(folder: Path, name: str) -> dict[str, Any]:
@@ -75,7 +87,7 @@ def same_place(one: dict[str, Any], two: dict[str, Any]) -> None:
             assert torch.allclose(two["optimiser"]["state"][index][name], value, rtol=1e-2, atol=1e-4), (index, name)
 
 
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", QUICK)
 def test_two_processes_give_the_numbers_of_one(folder: Path, case: str) -> None:
     one, two = load(folder, f"{case}.one"), load(folder, f"{case}.two")
     near(one["history"], two["history"])
@@ -84,16 +96,20 @@ def test_two_processes_give_the_numbers_of_one(folder: Path, case: str) -> None:
     assert two["spread"] == (LOOPS.get(case, ({}, {}))[0].get("sharding") == "fsdp")
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_two_processes_go_on_with_what_one_has_begun(folder: Path, case: str) -> None:
-    near(load(folder, f"{case}.one")["history"][1:], load(folder, f"{case}.two")["later"])
-
-
-@pytest.mark.parametrize("case", CASES)
-def test_one_process_goes_on_with_what_two_have_begun(folder: Path, case: str) -> None:
+@pytest.mark.parametrize("case", QUICK)
+def test_either_goes_on_with_what_the_other_has_begun(folder: Path, case: str) -> None:
+    expected = load(folder, f"{case}.one")["history"][1:]
+    near(expected, load(folder, f"{case}.two")["later"])
     unlearner = build(case)
     unlearner.load_state_dict(load(folder, f"{case}.two")["halfway"])
-    near(load(folder, f"{case}.one")["history"][1:], go(unlearner))
+    near(expected, go(unlearner))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("case", [case for case in CASES if case not in QUICK])
+def test_so_they_do_with_every_method_and_kind_of_policy(more: Path, case: str) -> None:
+    test_two_processes_give_the_numbers_of_one(more, case)
+    test_either_goes_on_with_what_the_other_has_begun(more, case)
 
 
 def test_an_error_in_one_process_is_an_error_in_all(folder: Path) -> None:

@@ -31,7 +31,7 @@ def check_split(settings: PPOSettings, world: World, method: type) -> None:
     if not splits(method):
         raise ConfigError(
             f"Method {getattr(method, 'name', method.__name__)!r} runs in one process only: its loss does not say how it is "
-            f"split over {world.size}. Start it without a launcher, or see `splits` in docs/methods.md where the method is yours."
+            f"split over {world.size}. Start it without a launcher; where the method is yours, see `splits` in docs/methods.md."
         )
     rollouts = settings.policy_weight > 0
     minibatch = min(settings.minibatch_size, settings.batch_size)
