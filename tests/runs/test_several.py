@@ -21,7 +21,6 @@ from deattrib.runs.config import build_config
 from deattrib.runs.events import read_events
 from deattrib.runs.folder import read_state
 from deattrib.runs.pipeline import run
-from deattrib.runs.prepare import prepare_models
 
 # Scores by the n-gram classifier; at a call, process 1 does what the environment says.
 MOODY = """
@@ -68,7 +67,7 @@ def test_a_process_that_does_not_see_the_leaders_cache_says_which_folder(tmp_pat
     config = build_config(data=TINY)
     corpus = load_corpus(config.corpus, config.seed)
     with (
-        pytest.raises(ModelError, match="process 0 has made is not in the cache .* DEATTRIB_CACHE"),
+        pytest.raises(ModelError, match=r"process 0 has made is not in the cache .* DEATTRIB_CACHE"),
         models_in_the_making(corpus, config.model, cache=tmp_path, makes=False),
     ):
         pass
