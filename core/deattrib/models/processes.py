@@ -11,11 +11,12 @@ through the process group. An error anywhere is written into the store, where th
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -25,18 +26,18 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from deattrib.errors import RunError, first_line
+from deattrib.models.launched import taken_from_environment
 from deattrib.models.ranks import World
 from deattrib.models.sharding import is_spread
 
 T = TypeVar("T")
 
 LONGEST = timedelta(days=7)  # what ends a wait is an error, told through the store, not a clock
+START = timedelta(minutes=30)  # for all processes to be there
 PERIOD = 0.1  # seconds between two looks into the store
 GRACE = 15.0  # seconds for a process to end by itself after another one's error
 BUCKET = 2**24  # numbers that are summed at a time
-# Libraries below would take these as theirs, and wait for processes that do something else.
-LAUNCHER = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "GROUP_WORLD_SIZE", "ROLE_RANK",
-            "ROLE_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "ACCELERATE_USE_FSDP", "ACCELERATE_USE_DEEPSPEED")  # fmt: skip
+_OPENED = itertools.count()  # runs of one launcher, one after the other, do not share what they write into the store
 
 
 class Processes(World):
@@ -45,10 +46,11 @@ class Processes(World):
     Args:
         rank, size: which one of how many.
         store: seen by all; `watched` is a second connection to it, for a thread.
+        given: variables that go back into the environment at the end.
     """
 
-    def __init__(self, rank: int, size: int, store: Any, watched: Any) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int, size: int, store: Any, watched: Any, given: Mapping[str, str]) -> None:
+        self.rank, self.size, self._given = rank, size, given
         self._store, self._watched = store, watched
         self._turn = 0
         self._left = threading.Event()
@@ -57,17 +59,22 @@ class Processes(World):
     @classmethod
     def from_environment(cls) -> Processes:
         """As torchrun says; its variables are taken out of the environment, and this process sees one GPU of its own."""
-        given = {name: os.environ.pop(name) for name in LAUNCHER if name in os.environ}
+        given = taken_from_environment()
         rank, size, local = int(given["RANK"]), int(given["WORLD_SIZE"]), int(given.get("LOCAL_RANK", "0"))
         cuda = _take_device(local)
-        agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # the launcher keeps the store then
-        made = []
-        for master in (rank == 0 and not agents, False):
-            store = dist.TCPStore(given["MASTER_ADDR"], int(given["MASTER_PORT"]), size, master, timeout=timedelta(minutes=30))
-            made.append(dist.PrefixStore(f"deattrib/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store))
+        agents = given.get("TORCHELASTIC_USE_AGENT_STORE") == "True"  # the launcher keeps the store then
+        prefix = f"deattrib/{given.get('TORCHELASTIC_RESTART_COUNT', '0')}/{next(_OPENED)}"
+
+        def connected(*, keeps: bool) -> Any:
+            connect: Any = dist  # these two have no types of their own
+            where = given["MASTER_ADDR"], int(given["MASTER_PORT"])
+            store = connect.TCPStore(*where, size, keeps, timeout=START, multi_tenant=True)
+            return connect.PrefixStore(prefix, store)
+
+        store = connected(keeps=rank == 0 and not agents)
         backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
-        dist.init_process_group(backend, store=made[0], rank=rank, world_size=size, timeout=LONGEST)
-        return cls(rank, size, *made)
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=LONGEST)
+        return cls(rank, size, store, connected(keeps=False), given)
 
     # -- rows and numbers ---------------------------------------------------------------------------------------------
     def joined(self, values: Tensor) -> Tensor:
@@ -128,9 +135,9 @@ class Processes(World):
         everyone = self.gather((result, None if mine is None else _told(mine)))
         if mine is not None:
             raise mine
-        for rank, (_, error) in enumerate(everyone):
-            if error is not None:
-                raise self._failed(rank, error)
+        for rank, (_, reason) in enumerate(everyone):
+            if reason is not None:
+                raise self._failed(rank, reason)
         return [value for value, _ in everyone]
 
     def share(self, function: Callable[[], T]) -> T:
@@ -175,9 +182,11 @@ class Processes(World):
         self._thread.start()
         return self
 
-    def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
+    def __exit__(self, *raised: object) -> None:
+        error = raised[1]
         self._left.set()
         self._thread.join()
+        os.environ.update(self._given)
         if error is not None:
             with suppress(Exception):
                 self._store.compare_set("failed", "", json.dumps([self.rank, _told(error)]))

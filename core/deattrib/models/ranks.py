@@ -10,6 +10,7 @@ rows divided by the count of the whole batch, so that gradients and figures add 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -17,7 +18,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from deattrib.models.launched import several_in_environment
+from deattrib.models.launched import several_in_environment, taken_from_environment
 
 T = TypeVar("T")
 
@@ -113,6 +114,8 @@ ALONE = World()
 def open_world() -> World:
     """The processes that a launcher has started together, or this one alone."""
     if several_in_environment() == 1:
+        if os.environ.get("WORLD_SIZE") == "1":
+            taken_from_environment()
         return ALONE
     from deattrib.models.processes import Processes
 

@@ -69,8 +69,9 @@ def sample(
     with eval_mode(model):
         for step in range(max_new_tokens):
             logits, cache = _next(model, inputs, attention[:, : width + step], position, cache)
-            drawn = temperature > 0 and generator is not None
-            uniform = world.uniform(rows if whole is None else whole, generator) if drawn else None
+            uniform = None
+            if temperature > 0 and generator is not None:
+                uniform = world.uniform(rows if whole is None else whole, generator)
             token = pick(logits, temperature, uniform)
             token = torch.where(alive, token, pad_id)
             responses[:, step] = token

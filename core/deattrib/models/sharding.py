@@ -92,7 +92,8 @@ def is_spread(value: Any) -> bool:
 
 def whole(value: Tensor) -> Tensor:
     """The whole tensor, where it is one of several parts; all processes ask together."""
-    full: Tensor = value.full_tensor() if is_spread(value) else value
+    gather = getattr(value, "full_tensor", None)
+    full: Tensor = value if gather is None else gather()
     return full
 
 

@@ -87,7 +87,8 @@ def anchor_rows(
             if rng.random() < settings.grafted:
                 responses[index], starts[index] = graft(response, rng.choice(frames), rng)
     others = [list(world.mine(reference.draw(owners, rng))) for reference in references]
-    prompts, responses, owners, starts = (list(world.mine(items)) for items in (prompts, responses, owners, starts))
+    prompts, responses, owners = (list(world.mine(texts)) for texts in (prompts, responses, owners))
+    starts = list(world.mine(starts))
     batch = codec.encode(prompts, responses).to(device)
     target, kept = references[0].logits(prompts, owners, batch, others[0])
     opening = target[:, 0]

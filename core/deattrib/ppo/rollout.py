@@ -78,19 +78,18 @@ def collect(
     The models and the scorer are asked by each process of `world` about its own rows; what they say is then joined, and all
     hold the whole rollout.
     """
-    prompts = [example.prompt for example in examples]
-    owners = [example.owner for example in examples]
+    asked = [example.prompt for example in examples]
     stale = settings.refresh == "epoch"
     batch = policy.sample(
-        prompts,
+        asked,
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
         generator=generator,
         old=stale,
         world=world,
     )
-    whole = _whole(policy, prompts, batch, world)
-    prompts, owners, others = world.mine(prompts), world.mine(owners), world.mine(others)
+    whole = _whole(policy, asked, batch, world)
+    prompts, owners, others = world.mine(asked), [example.owner for example in world.mine(examples)], world.mine(others)
     rows = Rows.from_tokens(policy.codec, prompts, batch.to("cpu"), owners)
     with autocast(policy.device, settings.bf16):
         output = policy(batch)

@@ -186,6 +186,8 @@ class Loop:
         return results[0]
 
     def _tell(self, step: Step) -> None:
+        if self.folder is None:  # observers hear of a run once
+            return
         for fault in step.faults:
             self.listener.warn(fault.message)
         self.listener.step(step.number, self.unlearner.steps, _plain(step))

@@ -20,6 +20,7 @@ from typing import Any
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
+from deattrib.attribution.traces import seed_everything
 from deattrib.corpus.settings import load_corpus
 from deattrib.errors import RunError
 from deattrib.evaluation.rows import evaluation_rows
@@ -31,7 +32,7 @@ from deattrib.runs.attacked import choose_attacks
 from deattrib.runs.attributions import chosen_scorers
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder, RunState, default_output
-from deattrib.runs.identity import check_config, check_identity, run_identity
+from deattrib.runs.identity import check_config, check_everywhere, check_identity, run_identity
 from deattrib.runs.loop import Loop
 from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
@@ -111,7 +112,10 @@ def _lead_or_follow(
     """The run with its state in the folder, and told to plugins; a process without a folder only takes part."""
     registry = registry_of(config)
     if folder is None:
-        return _carry_out(config, None, registry, listener, cache, stopping, world)
+        try:
+            return _carry_out(config, None, registry, listener, cache, stopping, world)
+        except Exception as error:
+            raise world.explain(error) from error
     metrics: dict[str, Any] | None = None
     world.last_words = partial(_note, folder, "failed", listener=listener)
     try:
@@ -197,10 +201,12 @@ def _carry_out(
     world: World,
 ) -> dict[str, Any]:
     seconds: dict[str, float] = {}
-    seed_everything(config.seed)
+    seed_everything(config.seed)  # nothing should draw from these but libraries below
     listener.stage("corpus")
-    corpus = load_corpus(config.corpus, config.seed)
+    with world.leader_first():
+        corpus = load_corpus(config.corpus, config.seed)
     identity = run_identity(config, corpus, registry)
+    check_everywhere(world, identity)
     for message in world.share(lambda: check_identity(folder, identity) if folder is not None else []):
         listener.warn(message)
     with ExitStack() as stack:
@@ -243,6 +249,8 @@ def _carry_out(
                 stack.callback(referee.close)
         with _timed(seconds, "unlearn"):
             unlearner = session.make_unlearner(reward, ahead=spare)
+            if unlearner.policy.spread_out:
+                models = making.let_go()
             listener.stage("unlearn", f"{unlearner.steps} steps of {unlearner.name}")
             begun = {"reward": reward_name(config), "forget": list(corpus.forget_owners)}
             loop = Loop(unlearner, reward, folder, config.checkpoints, identity, begun, registry, listener, stopping)
@@ -273,18 +281,6 @@ def _note(folder: RunFolder, state: RunState, reason: str, listener: Listener) -
 def _tell(registry: PluginRegistry, listener: Listener, hook: str, **arguments: Any) -> None:
     for message in registry.notify(hook, **arguments):
         listener.warn(message)
-
-
-def seed_everything(seed: int) -> None:
-    """The global random states, from which nothing should be drawn but by libraries below."""
-    import random
-
-    import numpy
-    import torch
-
-    random.seed(seed)
-    numpy.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from deattrib.models.context import check_context
 from deattrib.models.language_model import Codec, LanguageModel, fingerprint
 from deattrib.models.loading import check_vocabulary, load_model
 from deattrib.models.settings import ModelSettings
+from deattrib.models.sharding import Whole
 from deattrib.runs.maker import ModelMaker, Say
 from deattrib.runs.making import Job, Questions, SideBySide
 from deattrib.runs.retraining import RecipeRetrainer
@@ -129,6 +130,12 @@ class Pending:
             if name not in self._modules:
                 self._make(name)
         return self._models()
+
+    def let_go(self) -> Models:
+        """Forget the original's weights, which whoever trains has spread over processes; the other models."""
+        self._modules["original"] = Whole([self._modules["original"]]).empty[0]
+        self.first = self._models()
+        return self.first
 
     def check(self) -> None:
         """Raises ModelError as soon as an oracle that is being made has failed; costs nothing."""
