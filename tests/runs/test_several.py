@@ -169,7 +169,7 @@ def test_an_error_in_another_process_is_told_once_by_the_leader(place: Place) ->
     done = place.launch("config.yaml", "--output", "failed", AT_CALL="5", DO="raise ValueError('not today')")
     assert done.returncode == 1
     assert done.stderr.count("not today") == 1, done.stderr
-    assert "error: Process 1 of 2 failed: ScorerError: Scorer 'moody'" in done.stderr
+    assert "error: Process 1 of 2 failed: ScorerError: Scorer 'classifier' (" in done.stderr
     assert read_state(place.path / "failed") == "failed"
     run(None, resume=place.path / "failed", cache=place.cache)  # what was whole was saved
     place.same_as_one("failed")

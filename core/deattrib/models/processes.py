@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from deattrib.errors import RunError, first_line
+from deattrib.errors import RunError
 from deattrib.models.launched import taken_from_environment
 from deattrib.models.ranks import World
 from deattrib.models.sharding import is_spread
@@ -216,7 +216,10 @@ class Processes(World):
                     break
                 time.sleep(PERIOD)
             if "onnection" in str(error) or "gloo" in str(error):
-                return RunError(f"Another of the {self.size} processes has ended without a word: {first_line(error)}")
+                return RunError(
+                    f"Another of the {self.size} processes has ended without a word: it was killed, perhaps for lack of memory, or "
+                    "its machine is gone. What was saved can be gone on with by --resume, with any number of processes."
+                )
         return error
 
     def _failed(self, rank: int, reason: str) -> RunError:

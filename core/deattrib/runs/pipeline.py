@@ -127,8 +127,9 @@ def _lead_or_follow(
         _note(folder, "interrupted", str(error), listener=listener)
         raise
     except BaseException as error:
-        reason = world.explain(error)
-        _note(folder, "failed", f"{type(reason).__name__}: {reason}", listener=listener)
+        with stopping.postponed():  # where a process has failed its launcher ends the others, and why is still to be told
+            reason = world.explain(error)
+            _note(folder, "failed", f"{type(reason).__name__}: {reason}", listener=listener)
         if reason is not error:
             raise reason from error
         raise
