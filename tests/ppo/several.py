@@ -93,7 +93,7 @@ def main(folder: Path, *cases: str) -> None:
             history += go(unlearner)
             final = unlearner.state_dict()
             resumed = build(case, world)
-            resumed.load_state_dict(torch.load(folder / f"{case}.one.pt", weights_only=False)["halfway"])
+            resumed.load_state_dict(torch.load(folder / f"{case}.one.pt", weights_only=True)["halfway"])
             later = go(resumed)
             spread = unlearner.policy.spread_out
             unlearner.policy.gather()

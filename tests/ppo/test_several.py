@@ -60,7 +60,7 @@ def more(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def load(folder: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(folder / f"{name}.pt", weights_only=False)
+    found: dict[str, Any] = torch.load(folder / f"{name}.pt", weights_only=True)
     return found
 
 

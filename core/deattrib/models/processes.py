@@ -217,8 +217,8 @@ class Processes(World):
                 time.sleep(PERIOD)
             if "onnection" in str(error) or "gloo" in str(error):
                 return RunError(
-                    f"Another of the {self.size} processes has ended without a word: it was killed, perhaps for lack of memory, or "
-                    "its machine is gone. What was saved can be gone on with by --resume, with any number of processes."
+                    f"Another of the {self.size} processes has ended without a word: it was killed, perhaps for lack of "
+                    "memory, or its machine is gone. Go on from what was saved with --resume, with any number of processes."
                 )
         return error
 

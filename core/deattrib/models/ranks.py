@@ -101,6 +101,9 @@ class World:
         """The reason behind an error: where another process has failed, what it said, else the error itself."""
         return error
 
+    def __repr__(self) -> str:
+        return f"process {self.rank} of {self.size}"
+
     def __enter__(self) -> World:
         return self
 

@@ -42,8 +42,7 @@ def sample(
         temperature: 0 is greedy (argmax), else the distribution is softmax(logits / temperature).
         stop_ids: tokens that end a row; the stop token is kept as the row's last response token.
         generator: CPU generator for the uniform numbers; needed when temperature > 0.
-        whole: rows of the batch of which these are the own part of each process of `world`: every step draws numbers for all
-            of them, and all processes make as many steps. None: these are all rows.
+        whole: rows of the batch that these are the own part of in `world`, whose processes make as many steps; None: all.
 
     Returns:
         A TokenBatch whose response_lengths count the stop token.
@@ -54,8 +53,7 @@ def sample(
     """
     if temperature > 0 and generator is None:
         raise ValueError("sample() needs a torch.Generator when temperature > 0: the global random state is not used.")
-    device = prompt_ids.device
-    rows, width = prompt_ids.shape
+    device, (rows, width) = prompt_ids.device, prompt_ids.shape
     _check_room(model, width, max_new_tokens)
     attention = torch.zeros(rows, width + max_new_tokens, dtype=torch.int64, device=device)
     attention[:, :width] = torch.arange(width, device=device) >= (width - prompt_lengths)[:, None]
@@ -69,9 +67,7 @@ def sample(
     with eval_mode(model):
         for step in range(max_new_tokens):
             logits, cache = _next(model, inputs, attention[:, : width + step], position, cache)
-            uniform = None
-            if temperature > 0 and generator is not None:
-                uniform = world.uniform(rows if whole is None else whole, generator)
+            uniform = world.uniform(whole or rows, generator) if generator is not None and temperature > 0 else None
             token = pick(logits, temperature, uniform)
             token = torch.where(alive, token, pad_id)
             responses[:, step] = token

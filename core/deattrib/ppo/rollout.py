@@ -79,22 +79,13 @@ def collect(
     hold the whole rollout.
     """
     asked = [example.prompt for example in examples]
-    stale = settings.refresh == "epoch"
-    batch = policy.sample(
-        asked,
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        generator=generator,
-        old=stale,
-        world=world,
-    )
-    whole = _whole(policy, asked, batch, world)
+    batch, whole = _sampled(policy, asked, settings, generator, world)
     prompts, owners, others = world.mine(asked), [example.owner for example in world.mine(examples)], world.mine(others)
     rows = Rows.from_tokens(policy.codec, prompts, batch.to("cpu"), owners)
     with autocast(policy.device, settings.bf16):
         output = policy(batch)
     current = gather_log_probs(output.logits, batch.response_ids, temperature=settings.temperature)
-    log_probs = _old_log_probs(policy, batch, settings) if stale else current
+    log_probs = _old_log_probs(policy, batch, settings) if settings.refresh == "epoch" else current
     mask, lengths = whole.response_mask, whole.response_lengths
     ends = slice_ends(lengths, settings.reward)[world.own(len(whole))].cpu()
     attribution = torch.cat(world.together(lambda: source.attribution(rows, ends))).to(policy.device)
@@ -128,13 +119,23 @@ def collect(
     return rollout, figures
 
 
-def _whole(policy: Policy, prompts: Sequence[str], batch: TokenBatch, world: World) -> TokenBatch:
-    """The whole batch of which each process has sampled its own rows, with as many columns in all of them."""
+def _sampled(
+    policy: Policy, prompts: Sequence[str], settings: PPOSettings, generator: torch.Generator, world: World
+) -> tuple[TokenBatch, TokenBatch]:
+    """The rows that this process has sampled, and the whole batch; both have as many columns."""
+    batch = policy.sample(
+        prompts,
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        generator=generator,
+        old=settings.refresh == "epoch",
+        world=world,
+    )
     if world.size == 1:
-        return batch
+        return batch, batch
     asked = policy.codec.encode(prompts, [""] * len(prompts), end=False).to(policy.device)
     responses, lengths = world.joined(batch.response_ids), world.joined(batch.response_lengths)
-    return TokenBatch(asked.prompt_ids, asked.prompt_lengths, responses, lengths)
+    return batch, TokenBatch(asked.prompt_ids, asked.prompt_lengths, responses, lengths)
 
 
 def chance_level(source: AttributionSource, settings: PPOSettings) -> float:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.traces import seed_everything
 from deattrib.corpus.settings import load_corpus
+from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.evaluation.rows import evaluation_rows
 from deattrib.methods.choose import choose_method, method_name
@@ -38,7 +39,7 @@ from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
 from deattrib.runs.metrics import choose_metrics
 from deattrib.runs.outcome import Ended, write_outcome
-from deattrib.runs.prepare import cache_folder, models_in_the_making
+from deattrib.runs.prepare import Pending, cache_folder, models_in_the_making
 from deattrib.runs.session import Session, default_referee
 from deattrib.runs.signals import Interrupted, Stopping
 from deattrib.runs.validation import validate
@@ -212,20 +213,7 @@ def _carry_out(
         listener.warn(message)
     with ExitStack() as stack:
         with _timed(seconds, "prepare"), world.leader_first():
-            listener.stage(
-                "models", f"{len(corpus.owners)} owners, {len(corpus.train)} rows, {len(corpus.forget_owners)} to forget"
-            )
-            making = stack.enter_context(
-                models_in_the_making(
-                    corpus,
-                    config.model,
-                    seed=config.seed,
-                    cache=cache,
-                    makes=world.leads,
-                    say=lambda text: listener.stage("models", text),
-                    questions=Questions(evaluation_rows(corpus, config.evaluation), config.evaluation),
-                )
-            )
+            making = stack.enter_context(_making(config, corpus, cache, world, listener))
             models = making.first
         spare = stack.enter_context(one_thread_if_small(models.original.model))
         with _timed(seconds, "fit"):
@@ -239,15 +227,7 @@ def _carry_out(
                 retrainer=models.retrainer,
                 world=world,
             )
-            listener.stage("scorer", f"fitting and calibrating {reward_name(config)}")
-            with world.leader_first():
-                reward = session.fit_reward()
-            stack.callback(reward.close)
-            referee = None
-            if world.leads:  # it evaluates
-                listener.stage("scorer", "fitting the referee")
-                referee = session.fit_referee()
-                stack.callback(referee.close)
+            reward, referee = _fitted(session, world, listener, stack)
         with _timed(seconds, "unlearn"):
             unlearner = session.make_unlearner(reward, ahead=spare)
             if unlearner.policy.spread_out:
@@ -269,6 +249,35 @@ def _carry_out(
                 return write_outcome(folder, ended, seconds, listener, cache=cache, spare=spare)
 
         return world.share(outcome)
+
+
+def _making(
+    config: RunConfig, corpus: Corpus, cache: Path, world: World, listener: Listener
+) -> AbstractContextManager[Pending]:
+    listener.stage("models", f"{len(corpus.owners)} owners, {len(corpus.train)} rows, {len(corpus.forget_owners)} to forget")
+    return models_in_the_making(
+        corpus,
+        config.model,
+        seed=config.seed,
+        cache=cache,
+        makes=world.leads,
+        say=lambda text: listener.stage("models", text),
+        questions=Questions(evaluation_rows(corpus, config.evaluation), config.evaluation),
+    )
+
+
+def _fitted(session: Session, world: World, listener: Listener, stack: ExitStack) -> tuple[Attributor, Attributor | None]:
+    """Reward and referee, which only the process that evaluates has."""
+    listener.stage("scorer", f"fitting and calibrating {reward_name(session.config)}")
+    with world.leader_first():
+        reward = session.fit_reward()
+    stack.callback(reward.close)
+    if not world.leads:
+        return reward, None
+    listener.stage("scorer", "fitting the referee")
+    referee = session.fit_referee()
+    stack.callback(referee.close)
+    return reward, referee
 
 
 def _note(folder: RunFolder, state: RunState, reason: str, listener: Listener) -> None:
