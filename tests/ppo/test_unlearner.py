@@ -19,6 +19,7 @@ from deattrib.models.language_model import Codec, fingerprint
 from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
 from deattrib.models.training import answer_loss
+from deattrib.ppo.data import minibatches
 from deattrib.ppo.settings import AnchorSettings, PPOSettings
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.checkpoint import load_checkpoint, save_checkpoint
@@ -235,7 +236,7 @@ def test_without_the_anchored_term_there_is_none(make: Make) -> None:
 
 def test_minibatches_take_every_row_once(make: Make) -> None:
     unlearner = make(small(minibatch_size=2))
-    parts = unlearner._minibatches()
+    parts = minibatches(5, 2, unlearner.generator)
     assert [len(part) for part in parts] == [2, 2, 1]
     assert sorted(torch.cat(parts).tolist()) == list(range(5))
 

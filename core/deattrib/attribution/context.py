@@ -24,6 +24,7 @@ def make_context(
     cache: Path | None = None,
     half: int | None = None,
     retrainer: Retrainer | None = None,
+    rank: int = 0,
 ) -> ScorerContext:
     """What a scorer may know.
 
@@ -50,5 +51,6 @@ def make_context(
         dtype=torch.float32,
         seed=seed,
         cache=cache,
+        rank=rank,
         retrainer=retrainer,
     )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+import time
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -20,7 +21,10 @@ from deattrib.cli.plugins import plugins
 from deattrib.cli.run import run
 from deattrib.cli.score import score
 from deattrib.cli.tune import tune
-from deattrib.errors import DeattribError
+from deattrib.errors import ConfigError, DeattribError
+from deattrib.models.launched import leads_in_environment, several_in_environment
+
+SEVERAL = ("run", "demo", None)  # what several processes that a launcher has started can do together
 
 app = typer.Typer(
     name="deattrib",
@@ -54,23 +58,37 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     """Unlearning of language models by PPO on pluggable attribution rewards."""
+    if context.invoked_subcommand not in SEVERAL and several_in_environment() > 1:
+        raise ConfigError(
+            f"`deattrib {context.invoked_subcommand}` is one process, and a launcher has started {several_in_environment()} of "
+            "them: start it without torchrun. One run over several processes is `torchrun ... -m deattrib run`."
+        )
+
+
+def _end(message: str, speaks: bool) -> NoReturn:
+    """Of several processes one says why; the launcher ends it as soon as another one has ended."""
+    if speaks:
+        typer.echo(message, err=True)
+    else:
+        time.sleep(2.0)
+    sys.exit(1)
 
 
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM."""
+    speaks = leads_in_environment()
     try:
         app()
     except DeattribError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(1)
+        _end(f"error: {error}", speaks)
     except OSError as error:
         if error.filename is None:
             raise
-        typer.echo(f"error: {error.filename}: {error.strerror}", err=True)
-        sys.exit(1)
+        _end(f"error: {error.filename}: {error.strerror}", speaks)
     except KeyboardInterrupt:
         typer.echo("interrupted; finished steps up to the last checkpoint are kept, go on with --resume", err=True)
         sys.exit(130)

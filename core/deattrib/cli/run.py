@@ -84,17 +84,22 @@ def carry_out(
     import torch
 
     from deattrib.cli.show import Show, table
+    from deattrib.models.launched import leads_in_environment
     from deattrib.runs.pipeline import run as pipeline
     from deattrib.runs.signals import exit_code
 
     if threads:
         torch.set_num_threads(threads)
+    speaks = leads_in_environment()
     try:
         with Show() as show:
             result = pipeline(config, output=output, resume=resume, arguments=sys.argv[1:], listener=show)
     except KeyboardInterrupt as error:
-        typer.echo(str(error) or "interrupted", err=True)
+        if speaks:
+            typer.echo(str(error) or "interrupted", err=True)
         raise typer.Exit(exit_code(error)) from error
+    if not speaks:
+        return
     typer.echo(table(result.metrics))
     typer.echo(f"\nreport: {result.folder / 'report.html'}")
 

@@ -30,6 +30,7 @@ class Method(Unlearner):
     """One method: a `name`, `Params` with its weights, and `forget_loss` (or `total_loss`, where the sum is another one)."""
 
     name = "method"
+    splits = False  # True: `forget_loss` divides by `tokens` or `row_mean`, and draws for `whole_of` its rows
     search: ClassVar[SearchSpace] = {}  # what `deattrib tune` tries besides learning rate and steps
 
     class Params(BaseModel):
@@ -70,7 +71,7 @@ class Method(Unlearner):
 
     def total_loss(self) -> tuple[Tensor, dict[str, float]]:
         """Forget loss plus weighted retain term, and both as figures."""
-        loss = self.forget_loss(self.forget.draw(self.settings.batch_size))
+        loss = self.forget_loss(self.next_rows())
         figures = {"forget_loss": float(loss.detach())}
         if self.params.retain != "none" and self.params.retain_weight > 0:
             retained = self.retain_loss() if self.params.retain == "loss" else self.distillation(self.lessons.taught())
@@ -84,10 +85,31 @@ class Method(Unlearner):
         """The retain rows, drawn like `forget`."""
         return self.lessons.retain
 
+    def next_rows(self) -> Sequence[Example]:
+        """The next batch of forget rows; of several processes each takes its own part."""
+        self._drawn = self.forget.draw(self.settings.batch_size)
+        return self.world.mine(self._drawn)
+
+    def next_retain_rows(self) -> Sequence[Example]:
+        """The same for retain rows."""
+        return self.world.mine(self.retain.draw(self.settings.retain.batch_size))
+
+    def whole_of(self, rows: Sequence[Example]) -> Sequence[Example]:
+        """The batch of forget rows that these are this process' part of: what is random is drawn for all of it."""
+        return rows if self.world.size == 1 else self._drawn
+
+    def row_mean(self, mean: Tensor, rows: Sequence[Example]) -> Tensor:
+        """A mean over these rows as their share of the mean over the whole batch."""
+        return mean if self.world.size == 1 else mean * (len(rows) / len(self._drawn))
+
+    def tokens(self, mask: Tensor) -> Tensor | None:
+        """True positions in all processes, for `masked_mean` to divide by; None where there is one process."""
+        return self.world.sum(mask.sum()) if self.world.size > 1 else None
+
     def retain_loss(self) -> Tensor:
         """Mean cross-entropy per token of the next retain answers."""
-        batch = self.encode(self.retain.draw(self.settings.retain.batch_size))
-        return -masked_mean(self.log_probs(batch), batch.response_mask)
+        batch = self.encode(self.next_retain_rows())
+        return -masked_mean(self.log_probs(batch), batch.response_mask, self.tokens(batch.response_mask))
 
     def encode(self, rows: Sequence[Example], responses: Sequence[str] | None = None) -> TokenBatch:
         """The rows' prompts with their own answers, or with others, on the policy's device."""

@@ -28,6 +28,7 @@ class IdkDPO(Method):
     """Direct preference optimisation of refusals over the owner's answers."""
 
     name = "dpo-idk"
+    splits = True
     search = {"beta": Span(0.01, 1.0), "retain": Choice(("none", "loss", "kl"))}
 
     class Params(Method.Params):
@@ -37,5 +38,6 @@ class IdkDPO(Method):
         answers: tuple[str, ...] = Field(DONT_KNOW, min_length=1, description="What is preferred; one is drawn per row.")
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
-        refusals = self.encode(rows, draw_answers(self.params.answers, len(rows), self.rng))
-        return dpo_loss(self.sequence_ratio(refusals), self.sequence_ratio(self.encode(rows)), self.params.beta)
+        refusals = self.encode(rows, self.world.mine(draw_answers(self.params.answers, len(self.whole_of(rows)), self.rng)))
+        loss = dpo_loss(self.sequence_ratio(refusals), self.sequence_ratio(self.encode(rows)), self.params.beta)
+        return self.row_mean(loss, rows)

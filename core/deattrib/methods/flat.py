@@ -48,6 +48,7 @@ class FLAT(Method):
     """Loss adjustment between a template answer and the owner's."""
 
     name = "flat"
+    splits = True
     search = {"divergence": Choice(("kl", "pearson", "js", "tv"))}
 
     class Params(Method.Params):
@@ -57,8 +58,9 @@ class FLAT(Method):
         answers: tuple[str, ...] = Field(DONT_KNOW, min_length=1, description="Template answers; one is drawn per row.")
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
-        template = self._probability(rows, draw_answers(self.params.answers, len(rows), self.rng))
-        return flat_loss(template, self._probability(rows, None), self.params.divergence)
+        answers = self.world.mine(draw_answers(self.params.answers, len(self.whole_of(rows)), self.rng))
+        template = self._probability(rows, answers)
+        return self.row_mean(flat_loss(template, self._probability(rows, None), self.params.divergence), rows)
 
     def _probability(self, rows: Sequence[Example], responses: Sequence[str] | None) -> Tensor:
         batch = self.encode(rows, responses)

@@ -23,10 +23,11 @@ class GradientAscent(Method):
     """Gradient ascent: minimise E_t log pi(y_t|x, y_<t) on forget answers."""
 
     name = "ga"
+    splits = True
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
         batch = self.encode(rows)
-        return masked_mean(self.log_probs(batch), batch.response_mask)
+        return masked_mean(self.log_probs(batch), batch.response_mask, self.tokens(batch.response_mask))
 
 
 class GradientDifference(GradientAscent):

@@ -25,6 +25,7 @@ class NameSwap(Method):
     """Distillation from the name-swapped original model on forget answers."""
 
     name = "name-swap"
+    splits = True
     search = {"retain_weight": Span(0.1, 10.0)}
 
     class Params(Method.Params):
@@ -45,6 +46,6 @@ class NameSwap(Method):
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
         batch = self.encode(rows)
         owners = [row.owner for row in rows]
-        others = self.swapped.draw(owners, self.rng)
+        others = self.world.mine(self.swapped.draw([row.owner for row in self.whole_of(rows)], self.rng))
         target, kept = self.swapped.logits([row.prompt for row in rows], owners, batch, others)
-        return masked_mean(token_kl(target, self.logits(batch)), kept)
+        return masked_mean(token_kl(target, self.logits(batch)), kept, self.tokens(kept))

@@ -28,6 +28,7 @@ class NPO(Method):
     """Negative preference optimisation against the original model."""
 
     name = "npo"
+    splits = True
     search = {"beta": Span(0.01, 1.0), "retain_weight": Span(0.1, 10.0)}
 
     class Params(Method.Params):
@@ -37,4 +38,4 @@ class NPO(Method):
         retain: Literal["none", "loss", "kl"] = Field("loss", description="The paper's NPO+RT; kl: its NPO+KL; none: NPO.")
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
-        return npo_loss(self.sequence_ratio(self.encode(rows)), self.params.beta)
+        return self.row_mean(npo_loss(self.sequence_ratio(self.encode(rows)), self.params.beta), rows)

@@ -14,6 +14,7 @@ class RetainFineTuning(Method):
     """Cross-entropy on retain answers; forget rows are never seen."""
 
     name = "retain-ft"
+    splits = True
 
     def total_loss(self) -> tuple[Tensor, dict[str, float]]:
         loss = self.retain_loss()

@@ -28,6 +28,7 @@ class RMU(Method):
     """Representation misdirection of forget answers at one layer."""
 
     name = "rmu"
+    splits = True
     search = {"steering": Span(1.0, 50.0), "alpha": Span(1.0, 2000.0)}
 
     class Params(Method.Params):
@@ -52,21 +53,23 @@ class RMU(Method):
         self.target = (direction / direction.norm() * self.params.steering).to(self.policy.device)
 
     def total_loss(self) -> tuple[Tensor, dict[str, float]]:
-        loss = self.forget_loss(self.forget.draw(self.settings.batch_size))
-        batch = self.encode(self.retain.draw(self.settings.retain.batch_size))
+        loss = self.forget_loss(self.next_rows())
+        batch = self.encode(self.next_retain_rows())
         with torch.no_grad(), self.policy.original().active() as original:
             before = activations(original, batch, self.layer)
-        kept = squared_distance(activations(self.policy.backbone, batch, self.layer), before, batch.response_mask)
+        mask = batch.response_mask
+        kept = squared_distance(activations(self.policy.backbone, batch, self.layer), before, mask, self.tokens(mask))
         return loss + self.params.alpha * kept, {"forget_loss": float(loss.detach()), "retain_loss": float(kept.detach())}
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
         batch = self.encode(rows)
-        return squared_distance(activations(self.policy.backbone, batch, self.layer), self.target, batch.response_mask)
+        mask = batch.response_mask
+        return squared_distance(activations(self.policy.backbone, batch, self.layer), self.target, mask, self.tokens(mask))
 
 
-def squared_distance(states: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+def squared_distance(states: Tensor, target: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
     """E_t |h_t - target|^2. states [B, T, H], target [B, T, H] or [H], mask [B, T] -> scalar."""
-    return masked_mean(((states.float() - target.float()) ** 2).sum(-1), mask)
+    return masked_mean(((states.float() - target.float()) ** 2).sum(-1), mask, tokens)
 
 
 def activations(model: nn.Module, batch: TokenBatch, layer: int) -> Tensor:

@@ -24,6 +24,7 @@ class SCRUB(Method):
     """Teacher and student: divergence on forget rows, imitation on retain rows."""
 
     name = "scrub"
+    splits = True
     search = {"alpha": Span(0.05, 5.0), "gamma": Span(0.1, 10.0)}
 
     class Params(Method.Params):
@@ -35,15 +36,17 @@ class SCRUB(Method):
 
     def total_loss(self) -> tuple[Tensor, dict[str, float]]:
         if self.step % 2 == 1 and self.step < self.params.ascent * self.steps:
-            loss = self.forget_loss(self.forget.draw(self.settings.batch_size))
+            loss = self.forget_loss(self.next_rows())
             return loss, {"forget_loss": float(loss.detach())}
-        batch = self.encode(self.retain.draw(self.settings.retain.batch_size))
+        batch = self.encode(self.next_retain_rows())
         logits, mask = self.logits(batch), batch.response_mask
-        imitated = distillation_loss(logits, self.policy.original_logits(batch), mask)
-        entropy = -masked_mean(gather_log_probs(logits, batch.response_ids), mask)
+        tokens = self.tokens(mask)
+        imitated = distillation_loss(logits, self.policy.original_logits(batch), mask, tokens)
+        entropy = -masked_mean(gather_log_probs(logits, batch.response_ids), mask, tokens)
         loss = self.params.alpha * imitated + self.params.gamma * entropy
         return loss, {"retain_loss": float(loss.detach())}
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
         batch = self.encode(rows)
-        return -distillation_loss(self.logits(batch), self.policy.original_logits(batch), batch.response_mask)
+        mask = batch.response_mask
+        return -distillation_loss(self.logits(batch), self.policy.original_logits(batch), mask, self.tokens(mask))

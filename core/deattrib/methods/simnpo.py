@@ -27,6 +27,7 @@ class SimNPO(Method):
     """Negative preference optimisation without a reference model."""
 
     name = "simnpo"
+    splits = True
     search = {"beta": Span(0.5, 10.0), "retain_weight": Span(0.1, 10.0)}
 
     class Params(Method.Params):
@@ -38,4 +39,5 @@ class SimNPO(Method):
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
         batch = self.encode(rows)
-        return simnpo_loss(row_means(self.log_probs(batch), batch.response_mask), self.params.beta, self.params.gamma)
+        means = row_means(self.log_probs(batch), batch.response_mask)
+        return self.row_mean(simnpo_loss(means, self.params.beta, self.params.gamma), rows)

@@ -20,11 +20,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deattrib.errors import ConfigError
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_logits
 from deattrib.models.language_model import Codec, LanguageModel
+from deattrib.models.ranks import ALONE, World
 from deattrib.models.recipes import PolicySettings
 from deattrib.models.sampling import sample
+from deattrib.models.sharding import Whole, WithoutAdapter, as_is, spread, whole
 from deattrib.models.twin import twin
 
 ACTIVE, OLD, CRITIC = "default", "old", "critic"
@@ -55,6 +58,7 @@ class Policy(nn.Module):
         # In lists: no submodules, so neither trained nor saved.
         self._original = [twin(model) if settings.adapter == "lora" else copy.deepcopy(model)]
         self._old_copy: list[nn.Module] = []
+        self._whole: list[Whole] = []  # while the weights are spread over processes
         config: Any = model.config
         hidden = config.get_text_config().hidden_size
         device = next(model.parameters()).device
@@ -129,7 +133,7 @@ class Policy(nn.Module):
     @torch.no_grad()
     def original_logits(self, batch: TokenBatch) -> Tensor:
         """[B, T, V] float32 of the original model."""
-        return response_logits(self._original[0], batch)[0].float()
+        return self.original().logits(batch) if self.spread_out else response_logits(self._original[0], batch)[0].float()
 
     @torch.no_grad()
     def old_logits(self, batch: TokenBatch) -> Tensor:
@@ -158,13 +162,22 @@ class Policy(nn.Module):
 
     # -- sampling -----------------------------------------------------------------------------------------------------
     def sample(
-        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, generator: torch.Generator, old: bool = False
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        generator: torch.Generator,
+        old: bool = False,
+        world: World = ALONE,
     ) -> TokenBatch:
-        """One response per prompt, from the policy as it is, or from the remembered `old` one."""
+        """One response per prompt, from the policy as it is, or from the remembered `old` one; of `world`'s own rows only."""
         if old and not self._old_copy:
             with self._adapter(OLD):
-                return self.sample(prompts, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator)
-        batch = self.codec.encode(prompts, [""] * len(prompts), end=False).to(self.device)
+                return self.sample(
+                    prompts, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator, world=world
+                )
+        batch = self.codec.encode(prompts, [""] * len(prompts), end=False).rows(world.own(len(prompts))).to(self.device)
         return sample(
             self._old_copy[0] if old else self.backbone,
             batch.prompt_ids,
@@ -174,6 +187,8 @@ class Policy(nn.Module):
             stop_ids=(self.codec.eos_id,),
             pad_id=self.codec.pad_id,
             generator=generator,
+            whole=len(prompts),
+            world=world,
         )
 
     def trainable(self) -> dict[str, nn.Parameter]:
@@ -183,7 +198,7 @@ class Policy(nn.Module):
     def state(self) -> dict[str, Tensor]:
         """A copy of all trained tensors and of the old adapter, by name."""
         keep = set(self.trainable()) | {name for name, _ in self.named_parameters() if f".{OLD}." in name}
-        state = {name: value.detach().clone() for name, value in self.named_parameters() if name in keep}
+        state = {name: whole(value.detach()).clone() for name, value in self.named_parameters() if name in keep}
         if self._old_copy:
             state |= {f"{OLD}/{name}": value.detach().clone() for name, value in self._old_copy[0].named_parameters()}
         return state
@@ -200,11 +215,63 @@ class Policy(nn.Module):
         if missing:
             raise KeyError(f"The saved policy lacks {len(missing)} tensors, first {sorted(missing)[0]!r}.")
         for name, value in state.items():
-            targets[name].copy_(value)
+            targets[name].copy_(as_is(value, targets[name]))
 
     def original(self) -> LanguageModel:
         """The original model (π_N) as a frozen `LanguageModel` that shares this policy's weights."""
+        if self.spread_out and self.settings.adapter == "lora":
+            return WithoutAdapter(self.backbone, self.codec, self._without_adapter, name="original")
         return LanguageModel(self._original[0], self.codec, name="original")
+
+    @contextlib.contextmanager
+    def _without_adapter(self) -> Iterator[None]:
+        with self._same_flags(), self.backbone.disable_adapter():
+            yield
+
+    # -- several processes --------------------------------------------------------------------------------------------
+    @property
+    def spread_out(self) -> bool:
+        """Whether each process holds a part of the weights; every call is then one of all processes together."""
+        return bool(self._whole)
+
+    def spread(self, *, remembers: bool = False) -> None:
+        """Spread the weights over all processes, until `gather`.
+
+        Args:
+            remembers: `remember` will be called.
+
+        Raises:
+            ConfigError: this kind of policy cannot be spread.
+        """
+        full = self.settings.adapter == "full"
+        if remembers if full else self.settings.critic == "separate":
+            what = "an old policy (ppo.refresh: epoch or reference old)" if full else "policy.critic: separate"
+            other = "policy.adapter: lora" if full else "critic: shared, or adapter: full"
+            raise ConfigError(
+                f"policy.sharding: fsdp with adapter: {self.settings.adapter} has no place for {what}: take {other}, or "
+                "sharding: none."
+            )
+        if remembers:
+            self.remember()
+        modules = [self.backbone, self._original[0]]
+        self._whole = [Whole([module]) for module in modules] if full else [Whole(modules)]
+        for model in [self.backbone, self.value_head, *([self._original[0]] if full else [])]:
+            spread(model)
+        if full and self.settings.critic == "separate":
+            spread(self.critic_backbone)
+        if not full:
+            self._original.clear()  # they held the whole weights
+
+    def gather(self) -> None:
+        """Put the weights back into modules as they were before `spread`; all processes together."""
+        if not self.spread_out:
+            return
+        if self.settings.adapter == "full":
+            spread_modules = [self.backbone, self._original[0]]
+            found = [kept.filled(module)[0] for kept, module in zip(self._whole, spread_modules, strict=True)]
+        else:
+            found = self._whole[0].filled(self.backbone)
+        self.backbone, self._original, self._whole = found[0], [found[1]], []
 
     def apart(self) -> Policy:
         """This very policy for another thread: modules of its own around the same tensors, trained ones included."""

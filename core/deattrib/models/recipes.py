@@ -46,3 +46,7 @@ class PolicySettings(BaseModel, extra="forbid", frozen=True):
     alpha: float = Field(32.0, gt=0, description="LoRA scale alpha; the update is scaled by alpha / r.")
     targets: str | list[str] = Field("all-linear", description="Modules that get an adapter, as peft names them.")
     critic: Literal["shared", "separate"] = Field("shared", description="Where the value is read.")
+    sharding: Literal["none", "fsdp"] = Field(
+        "none",
+        description="Of several processes each holds all weights, or (fsdp) its part of them. Has no effect in one process.",
+    )

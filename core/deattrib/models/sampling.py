@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deattrib.errors import ModelError
 from deattrib.models.batch import TokenBatch
+from deattrib.models.ranks import ALONE, World
 
 
 @torch.no_grad()
@@ -30,6 +31,8 @@ def sample(
     stop_ids: Collection[int],
     pad_id: int,
     generator: torch.Generator | None = None,
+    whole: int | None = None,
+    world: World = ALONE,
 ) -> TokenBatch:
     """Continue each prompt until a stop token or `max_new_tokens`.
 
@@ -39,6 +42,7 @@ def sample(
         temperature: 0 is greedy (argmax), else the distribution is softmax(logits / temperature).
         stop_ids: tokens that end a row; the stop token is kept as the row's last response token.
         generator: CPU generator for the uniform numbers; needed when temperature > 0.
+        whole: rows of the batch that these are the own part of in `world`, whose processes make as many steps; None: all.
 
     Returns:
         A TokenBatch whose response_lengths count the stop token.
@@ -49,8 +53,7 @@ def sample(
     """
     if temperature > 0 and generator is None:
         raise ValueError("sample() needs a torch.Generator when temperature > 0: the global random state is not used.")
-    device = prompt_ids.device
-    rows, width = prompt_ids.shape
+    device, (rows, width) = prompt_ids.device, prompt_ids.shape
     _check_room(model, width, max_new_tokens)
     attention = torch.zeros(rows, width + max_new_tokens, dtype=torch.int64, device=device)
     attention[:, :width] = torch.arange(width, device=device) >= (width - prompt_lengths)[:, None]
@@ -60,22 +63,24 @@ def sample(
     stops = torch.tensor(sorted(stop_ids), dtype=torch.int64, device=device)
     position = (attention[:, :width].cumsum(1) - 1).clamp(min=0)
     inputs, cache = prompt_ids, None
+    step = 0
     with eval_mode(model):
         for step in range(max_new_tokens):
             logits, cache = _next(model, inputs, attention[:, : width + step], position, cache)
-            token = pick(logits, temperature, generator)
+            uniform = world.uniform(whole or rows, generator) if generator is not None and temperature > 0 else None
+            token = pick(logits, temperature, uniform)
             token = torch.where(alive, token, pad_id)
             responses[:, step] = token
             lengths += alive
             # A finished row's padding stays masked out, so the cache of a row never depends on its neighbours.
             attention[:, width + step] = alive
             alive = alive & ~torch.isin(token, stops)
-            if not alive.any():
+            if not world.any(bool(alive.any())):
                 break
             inputs = token[:, None]
             position = (prompt_lengths + step)[:, None]
-    longest = max(int(lengths.max()), 1)
-    return TokenBatch(prompt_ids, prompt_lengths, responses[:, :longest].contiguous(), lengths)
+    # As many columns as steps: each step had a row that went on, here or in another process.
+    return TokenBatch(prompt_ids, prompt_lengths, responses[:, : step + 1].contiguous(), lengths)
 
 
 def _next(model: nn.Module, inputs: Tensor, attention: Tensor, position: Tensor, cache: Any) -> tuple[Tensor, Any]:
@@ -100,14 +105,13 @@ def _check_room(model: nn.Module, width: int, max_new_tokens: int) -> None:
         )
 
 
-def pick(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    """One token per row. logits [B, V] float32 -> [B] int64."""
-    if temperature <= 0:
+def pick(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:
+    """One token per row. logits [B, V] float32, uniform [B] in [0, 1) (None: greedy) -> [B] int64."""
+    if uniform is None:
         return logits.argmax(-1)
     cumulative = torch.softmax(logits / temperature, -1).cumsum(-1)
-    uniform = torch.rand(logits.shape[0], generator=generator).to(logits.device)
     # Scaled by the total, so that rounding in the cumulative sum can never run past the last token.
-    token = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True).squeeze(1)
+    token = torch.searchsorted(cumulative, (uniform.to(logits.device) * cumulative[:, -1])[:, None], right=True).squeeze(1)
     return token.clamp(max=logits.shape[1] - 1)
 
 

@@ -23,6 +23,7 @@ from deattrib.models.forward import gather_log_probs
 from deattrib.models.identities import tokens_from
 from deattrib.models.language_model import Codec
 from deattrib.models.policy import Policy
+from deattrib.models.ranks import ALONE, World
 from deattrib.ppo.data import Shared, graft, thin
 from deattrib.ppo.losses import anchored_hinge, masked_mean, token_kl
 from deattrib.ppo.reference import Reference
@@ -39,6 +40,8 @@ class Anchored:
         level: [B, T] float32, log-probability down to which a written token is lowered.
         opening: [B, V], the first token's distribution, nothing lowered in it.
         kept: [B, T] bool, the tokens that count.
+        tokens, whole: how many tokens count and how many rows there are in the batch that this is a process' part of; None:
+            it is the batch.
     """
 
     rows: Rows
@@ -46,6 +49,8 @@ class Anchored:
     level: Tensor
     opening: Tensor
     kept: Tensor
+    tokens: Tensor | None = None
+    whole: int | None = None
 
 
 @torch.no_grad()
@@ -59,6 +64,7 @@ def anchor_rows(
     device: torch.device,
     frames: Sequence[str] = (),
     shared: Shared | None = None,
+    world: World = ALONE,
 ) -> Anchored:
     """Words left out, ends put behind other beginnings, and the references' distributions there.
 
@@ -69,6 +75,7 @@ def anchor_rows(
         frames: answers of others whose beginnings a forget answer's end is put behind; what is not the forget answer's is
             left out of both parts.
         shared: what retain owners say too; None: nothing is.
+        world: whose own rows are kept once all is drawn.
     """
     prompts = [example.prompt for example in examples]
     owners = [example.owner for example in examples]
@@ -79,20 +86,26 @@ def anchor_rows(
         for index, response in enumerate(responses):
             if rng.random() < settings.grafted:
                 responses[index], starts[index] = graft(response, rng.choice(frames), rng)
+    others = [list(world.mine(reference.draw(owners, rng))) for reference in references]
+    prompts, responses, owners = (list(world.mine(texts)) for texts in (prompts, responses, owners))
+    starts = list(world.mine(starts))
     batch = codec.encode(prompts, responses).to(device)
-    target, kept = references[0].logits(prompts, owners, batch, references[0].draw(owners, rng))
+    target, kept = references[0].logits(prompts, owners, batch, others[0])
     opening = target[:, 0]
     level = gather_log_probs(target, batch.response_ids)
     if any(starts):
         kept = kept & tokens_from(codec, batch, starts)
     if len(references) > 1:
-        other, also = references[1].logits(prompts, owners, batch, references[1].draw(owners, rng))
+        other, also = references[1].logits(prompts, owners, batch, others[1])
         unseen = _unseen_level(level, target, other, batch, settings.sharpening)
         level = torch.where(shared.of(batch), level, unseen) if shared is not None else unseen
         kept = kept & also
         # Only the token that was really written is lowered; what else could be said stays the first reference's choice.
         target = torch.log_softmax(target, -1).scatter(-1, batch.response_ids[..., None], level[..., None])
-    return Anchored(Rows(tuple(prompts), tuple(responses), tuple(owners), batch), target, level, opening, kept)
+    rows = Rows(tuple(prompts), tuple(responses), tuple(owners), batch)
+    if world.size == 1:
+        return Anchored(rows, target, level, opening, kept)
+    return Anchored(rows, target, level, opening, kept, tokens=world.sum(kept.sum()), whole=len(examples))
 
 
 def anchored_loss(
@@ -100,25 +113,28 @@ def anchored_loss(
     anchored: Anchored,
     settings: AnchorSettings,
     token_scores: Callable[[Rows], Tensor | None] | None = None,
+    world: World = ALONE,
 ) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
 
     Args:
         token_scores: rows -> [B, T] scores at least 0 that weight the hinge; they are scaled to mean 1 over the batch.
     """
-    batch, kept = anchored.rows.batch, anchored.kept
+    batch, kept, tokens = anchored.rows.batch, anchored.kept, anchored.tokens
     logits = policy(batch, with_values=False).logits
     weights = None
     if token_scores is not None:
-        scores = token_scores(replace(anchored.rows, batch=batch.to("cpu")))
+        asked = replace(anchored.rows, batch=batch.to("cpu"))
+        scores = world.together(lambda: token_scores(asked))[world.rank]
         if scores is None:
             raise ConfigError("ppo.anchor.weighted needs a scorer with token scores (score_tokens); the reward has none.")
         weights = scores.to(policy.device).clamp(min=0) * kept
-        weights = weights / masked_mean(weights, kept).clamp(min=1e-6)
-    hinge = anchored_hinge(gather_log_probs(logits, batch.response_ids), anchored.level, kept, weights)
-    divergence = masked_mean(token_kl(anchored.target, logits), kept)
+        weights = weights / world.sum(masked_mean(weights, kept, tokens)).clamp(min=1e-6)
+    hinge = anchored_hinge(gather_log_probs(logits, batch.response_ids), anchored.level, kept, weights, tokens)
+    divergence = masked_mean(token_kl(anchored.target, logits), kept, tokens)
     # What an answer begins with depends on the prompt alone, decides the rest, and is one token of many in the mean above.
-    divergence = divergence + settings.opening * token_kl(anchored.opening, logits[:, 0]).mean()
+    opening = token_kl(anchored.opening, logits[:, 0])
+    divergence = divergence + settings.opening * (opening.mean() if anchored.whole is None else opening.sum() / anchored.whole)
     loss = settings.hinge * hinge + settings.kl * divergence
     return loss, {"anchor_hinge": float(hinge.detach()), "anchor_kl": float(divergence.detach())}
 

@@ -12,7 +12,7 @@ import random
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -72,6 +72,25 @@ class Cycle(Generic[T]):
             self.epoch = state["epoch"]
             self._order = self._shuffled()
         self.position = state["position"]
+
+
+def minibatches(rows: int, size: int, generator: torch.Generator) -> list[Tensor]:
+    """Row numbers in random parts of a size; all in order where that is one part."""
+    if size >= rows:
+        return [torch.arange(rows)]
+    return list(torch.randperm(rows, generator=generator).split(size))
+
+
+def plain_state(rng: random.Random) -> list[Any]:
+    """The random state as JSON has it."""
+    version, internal, gauss = rng.getstate()
+    return [version, list(internal), gauss]
+
+
+def set_plain_state(rng: random.Random, state: Sequence[Any]) -> None:
+    """Put back what `plain_state` gave."""
+    version, internal, gauss = state
+    rng.setstate((version, tuple(internal), gauss))
 
 
 def thin(text: str, share: float, rng: random.Random, *, names: tuple[str, ...] = ()) -> str:

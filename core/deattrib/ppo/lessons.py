@@ -22,6 +22,7 @@ from deattrib.models.batch import TokenBatch
 from deattrib.models.identities import all_names
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
+from deattrib.models.ranks import ALONE, World
 from deattrib.ppo.anchored import Anchored, anchor_rows
 from deattrib.ppo.data import Cycle, Shared, answered, thin
 from deattrib.ppo.reference import Reference
@@ -36,10 +37,14 @@ Position = tuple[Any, dict[str, int], dict[str, int]]  # of the random state and
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Taught:
-    """Retain answers and the original model's distribution on them, `teacher` [B, T, V] float32."""
+    """Retain answers and the original model's distribution on them, `teacher` [B, T, V] float32.
+
+    `tokens` is how many valid tokens the batch has that this is a process' part of; None: it is the batch.
+    """
 
     batch: TokenBatch
     teacher: Tensor
+    tokens: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -97,6 +102,7 @@ class Lessons:
         rng: of what is left out and mixed; while `ahead` is open nobody else may draw from it.
         seed: of the order of rows.
         apart: ask the models through modules of their own, as `ahead` with a thread needs it.
+        world: whose own rows a lesson holds; with several processes there is no thread, since they talk in a fixed order.
     """
 
     def __init__(
@@ -109,8 +115,10 @@ class Lessons:
         rng: random.Random,
         seed: int,
         apart: bool = False,
+        world: World = ALONE,
     ) -> None:
         self.corpus, self.settings, self.rng, self.device, self.apart = corpus, settings, rng, policy.device, apart
+        self.world = world
         original = policy.original()
         self.original = original.apart() if apart else original
         self.codec = self.original.codec
@@ -189,8 +197,10 @@ class Lessons:
         rows = self.retain.draw(self.settings.retain.batch_size)
         share = self.settings.retain.dropped_words
         prompts = [thin(row.prompt, share, self.rng, names=self.corpus.identities.get(row.owner, ())) for row in rows]
+        prompts, rows = list(self.world.mine(prompts)), list(self.world.mine(rows))
         batch = self.codec.encode(prompts, [row.response for row in rows]).to(self.device)
-        return Taught(batch, self.original.logits(batch))
+        tokens = self.world.sum(batch.response_mask.sum()) if self.world.size > 1 else None
+        return Taught(batch, self.original.logits(batch), tokens)
 
     def _anchored(self) -> Anchored:
         settings = self.settings.anchor
@@ -204,6 +214,7 @@ class Lessons:
             device=self.device,
             frames=self.frames,
             shared=self.shared,
+            world=self.world,
         )
 
     def _mixed(self, row: Example) -> Example:

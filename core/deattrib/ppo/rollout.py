@@ -14,6 +14,7 @@ from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
 from deattrib.models.policy import Policy
+from deattrib.models.ranks import ALONE, World
 from deattrib.ppo import advantages as adv
 from deattrib.ppo.losses import masked_mean, token_kl
 from deattrib.ppo.reference import Reference
@@ -45,10 +46,14 @@ class Rollout:
     returns: Tensor
     attribution: Tensor  # [B], whole responses
     empty: Tensor  # [B] bool
+    tokens: Tensor | None = None  # valid tokens of the batch that this is a process' part of; None: it is the batch
 
-    def rows(self, index: Tensor) -> Rollout:
-        tensors = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name != "batch"}
-        return Rollout(self.batch.rows(index), **tensors)
+    def rows(self, index: Tensor, world: World = ALONE) -> Rollout:
+        """One minibatch, or this process' part of it."""
+        own = index[world.own(len(index))] if world.size > 1 else index
+        names = [item.name for item in fields(self) if item.name not in ("batch", "tokens")]
+        tokens = self.mask[index].sum() if world.size > 1 else None
+        return Rollout(self.batch.rows(own), **{name: getattr(self, name)[own] for name in names}, tokens=tokens)
 
 
 @torch.no_grad()
@@ -61,6 +66,7 @@ def collect(
     *,
     generator: torch.Generator,
     others: Sequence[str],
+    world: World = ALONE,
 ) -> tuple[Rollout, dict[str, float]]:
     """Sample one response per example and turn attribution into advantages.
 
@@ -68,48 +74,68 @@ def collect(
     forward that the update uses, so the first minibatch's ratio is exactly 1. With `refresh: epoch` (the paper) they
     come from the remembered old policy, and so do the log-probabilities. `others` is what `reference` drew for the
     examples' owners.
+
+    The models and the scorer are asked by each process of `world` about its own rows; what they say is then joined, and all
+    hold the whole rollout.
     """
-    prompts = [example.prompt for example in examples]
-    owners = [example.owner for example in examples]
-    stale = settings.refresh == "epoch"
-    batch = policy.sample(
-        prompts, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, generator=generator, old=stale
-    )
+    asked = [example.prompt for example in examples]
+    batch, whole = _sampled(policy, asked, settings, generator, world)
+    prompts, owners, others = world.mine(asked), [example.owner for example in world.mine(examples)], world.mine(others)
     rows = Rows.from_tokens(policy.codec, prompts, batch.to("cpu"), owners)
-    mask = batch.response_mask
     with autocast(policy.device, settings.bf16):
         output = policy(batch)
     current = gather_log_probs(output.logits, batch.response_ids, temperature=settings.temperature)
-    log_probs = _old_log_probs(policy, batch, settings) if stale else current
-    lengths = batch.response_lengths
-    ends = slice_ends(lengths, settings.reward)
-    attribution = source.attribution(rows, ends.cpu()).to(policy.device)
-    empty = torch.tensor([not text for text in rows.responses], device=policy.device)
+    log_probs = _old_log_probs(policy, batch, settings) if settings.refresh == "epoch" else current
+    mask, lengths = whole.response_mask, whole.response_lengths
+    ends = slice_ends(lengths, settings.reward)[world.own(len(whole))].cpu()
+    attribution = torch.cat(world.together(lambda: source.attribution(rows, ends))).to(policy.device)
+    responses = [text for part in world.gather(rows.responses) for text in part]
+    empty = torch.tensor([not text for text in responses], device=policy.device)
     base = token_rewards(attribution, lengths, empty, settings.reward, chance=chance_level(source, settings))
     with autocast(policy.device, settings.bf16):
         penalty = _penalty(policy, reference, settings, prompts, owners, batch, output.logits, current, others)
+    spread = torch.log_softmax(output.logits.float(), -1)
+    entropy = -(spread.exp() * spread).sum(-1)
+    log_probs, values, penalty, entropy = map(world.joined, (log_probs, output.values, penalty, entropy))
     rewards = (base - settings.reward.kl * penalty) * mask
-    values = output.values * mask
+    values = values * mask
     per_remaining = settings.reward.normalise == "remaining"
     advantages, returns = adv.gae(
         rewards, values, mask, gamma=settings.gamma, lam=settings.gae_lambda, per_remaining=per_remaining
     )
     if settings.whiten:
         advantages = adv.whiten(advantages, mask, floor=settings.whiten_floor)
-    whole = attribution[:, -1]
-    spread = torch.log_softmax(output.logits.float(), -1)
-    entropy = -(spread.exp() * spread).sum(-1)
+    last = attribution[:, -1]
     figures = {
         "reward": float(masked_mean(base, mask)),
-        "attribution": float(whole.mean()),
+        "attribution": float(last.mean()),
         "kl": float(masked_mean(penalty, mask)),
         "entropy": float(masked_mean(entropy, mask)),
         "length": float(lengths.float().mean()),
         "empty": float(empty.float().mean()),
-        "distinct": len(set(rows.responses)) / len(rows),
+        "distinct": len(set(responses)) / len(responses),
     }
-    rollout = Rollout(batch, mask, log_probs * mask, values, rewards, advantages, returns, whole, empty)
+    rollout = Rollout(whole, mask, log_probs * mask, values, rewards, advantages, returns, last, empty)
     return rollout, figures
+
+
+def _sampled(
+    policy: Policy, prompts: Sequence[str], settings: PPOSettings, generator: torch.Generator, world: World
+) -> tuple[TokenBatch, TokenBatch]:
+    """The rows that this process has sampled, and the whole batch; both have as many columns."""
+    batch = policy.sample(
+        prompts,
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        generator=generator,
+        old=settings.refresh == "epoch",
+        world=world,
+    )
+    if world.size == 1:
+        return batch, batch
+    asked = policy.codec.encode(prompts, [""] * len(prompts), end=False).to(policy.device)
+    responses, lengths = world.joined(batch.response_ids), world.joined(batch.response_lengths)
+    return batch, TokenBatch(asked.prompt_ids, asked.prompt_lengths, responses, lengths)
 
 
 def chance_level(source: AttributionSource, settings: PPOSettings) -> float:

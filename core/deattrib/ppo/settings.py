@@ -182,6 +182,12 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
         """Updates per step."""
         return self.epochs * max(-(-self.batch_size // self.minibatch_size), 1)
 
+    @property
+    def keeps_old(self) -> bool:
+        """Whether the policy has to remember what it was."""
+        compared = self.policy_weight > 0 and self.reward.kl > 0 and self.reward.reference == "old"
+        return self.refresh == "epoch" or compared
+
     def steps_on(self, rows: int) -> int:
         """Rollout batches for so many forget rows."""
         return self.steps if self.data_epochs is None else -(-rows * self.data_epochs // self.batch_size)

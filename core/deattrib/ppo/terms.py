@@ -16,16 +16,17 @@ def ppo_term(policy: Policy, part: Rollout, settings: PPOSettings) -> tuple[Tens
     """The weighted loss, a scalar, and how far the policy is from the one that the responses were sampled from."""
     output = policy(part.batch)
     log_probs = gather_log_probs(output.logits, part.batch.response_ids, temperature=settings.temperature)
-    surrogate = policy_loss(log_probs, part.log_probs, part.advantages, part.mask, clip=settings.clip)
-    value = value_loss(output.values, part.values, part.returns, part.mask, clip=settings.value_clip)
+    tokens = part.tokens
+    surrogate = policy_loss(log_probs, part.log_probs, part.advantages, part.mask, clip=settings.clip, tokens=tokens)
+    value = value_loss(output.values, part.values, part.returns, part.mask, clip=settings.value_clip, tokens=tokens)
     with torch.no_grad():
         drift = (log_probs - part.log_probs).masked_fill(~part.mask, 0.0)
         ratio = drift.exp()
         figures = {
             "policy_loss": float(surrogate),
             "value_loss": float(value),
-            "policy_kl": float(masked_mean(ratio - 1 - drift, part.mask)),  # k3
-            "clip_fraction": float(masked_mean(((ratio - 1).abs() > settings.clip).float(), part.mask)),
+            "policy_kl": float(masked_mean(ratio - 1 - drift, part.mask, tokens)),  # k3
+            "clip_fraction": float(masked_mean(((ratio - 1).abs() > settings.clip).float(), part.mask, tokens)),
             "ratio_error": float((drift.abs() * part.mask).max()),
         }
     return settings.policy_weight * (surrogate + settings.value_coefficient * value), figures

@@ -8,7 +8,6 @@ iterator writes events and checkpoints.
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -23,8 +22,10 @@ from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus, Example
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
+from deattrib.models.ranks import ALONE, World
+from deattrib.models.sharding import spread_state, whole_state
 from deattrib.ppo.anchored import anchored_loss
-from deattrib.ppo.data import Cycle
+from deattrib.ppo.data import Cycle, minibatches, plain_state, set_plain_state
 from deattrib.ppo.health import Fault, Health
 from deattrib.ppo.lessons import Drawn, Lesson, Lessons, Taught
 from deattrib.ppo.losses import distillation_loss
@@ -32,6 +33,7 @@ from deattrib.ppo.reference import Reference
 from deattrib.ppo.rollout import AttributionSource, Rollout, collect
 from deattrib.ppo.search import SearchSpace, Span
 from deattrib.ppo.settings import PPOSettings
+from deattrib.ppo.split import check_split
 from deattrib.ppo.terms import ppo_term
 from deattrib.ppo.update import Gradient, Term, accumulate, clip, gradient, means
 
@@ -57,9 +59,11 @@ class Unlearner:
         base: the model before it was trained on the owners, where reference or anchored term ask for it.
         params: settings of the method, an instance of its `Params`; methods with another loss derive from this class.
         ahead: prepare what does not depend on the policy in a thread beside it; the numbers are the same.
+        world: the processes that share every batch; all of them make the same steps and hold the same state.
     """
 
     name: ClassVar[str] = "dareu"
+    splits: ClassVar[bool] = True  # the loss is written so that what processes make of parts of a batch adds up to the batch's
     search: ClassVar[SearchSpace] = {
         "ppo.policy_weight": Span(0.25, 4.0, relative=True),
         "ppo.retain.weight": Span(0.25, 2.0, relative=True),
@@ -80,9 +84,11 @@ class Unlearner:
         token_scores: Callable[[Rows], Tensor | None] | None = None,
         params: BaseModel | None = None,
         ahead: bool = False,
+        world: World = ALONE,
     ) -> None:
+        check_split(settings, world, type(self))
         self.params: Any = params if params is not None else self.Params()
-        self.policy, self.corpus, self.source, self.settings = policy, corpus, source, settings
+        self.policy, self.corpus, self.source, self.settings, self.world = policy, corpus, source, settings, world
         self.token_scores = token_scores if settings.anchor.weighted else None
         self.step = 0
         self.steps = settings.steps_on(len(corpus.forget))
@@ -95,8 +101,8 @@ class Unlearner:
         self.rng = random.Random(f"{seed}/unlearner")
         self.forget = Cycle(corpus.forget, seed=f"{seed}/forget")
         # A method with terms of its own draws rows while it computes them: nobody else may draw at the same time.
-        ahead = ahead and type(self)._terms is Unlearner._terms
-        self.lessons = Lessons(corpus, policy, base, settings, rng=self.rng, seed=seed, apart=ahead)
+        ahead = ahead and type(self)._terms is Unlearner._terms and world.size == 1
+        self.lessons = Lessons(corpus, policy, base, settings, rng=self.rng, seed=seed, apart=ahead, world=world)
         rollouts = settings.policy_weight > 0
         self.reference = Reference(
             settings.reward.reference if rollouts and settings.reward.kl > 0 else "none",
@@ -105,9 +111,10 @@ class Unlearner:
             identities=corpus.identities,
             retain_owners=corpus.retain_owners,
         )
-        if settings.refresh == "epoch" or self.reference.name == "old":
+        if settings.keeps_old:
             policy.remember()
         self.parameters = policy.trainable()
+        world.same(list(self.parameters.values()))
         self.beside = policy.apart() if ahead else policy
         self.optimiser = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
 
@@ -161,6 +168,7 @@ class Unlearner:
                     self.settings,
                     generator=self.generator,
                     others=others,
+                    world=self.world,
                 )
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.learning_rate * self.settings.share_of_peak(self.step, self.steps)
@@ -169,10 +177,9 @@ class Unlearner:
 
     def _refresh(self) -> None:
         """pi_old <- pi at the start of every pass over the forget set (paper), where an old policy is kept at all."""
-        keeps_old = self.settings.refresh == "epoch" or self.reference.name == "old"
         drawn, items = self.forget.drawn, len(self.forget.items)
         # A pass also ends inside a batch, wherever the batch size does not divide the rows.
-        if keeps_old and drawn and drawn // items > (drawn - self.settings.batch_size) // items:
+        if self.settings.keeps_old and drawn and drawn // items > (drawn - self.settings.batch_size) // items:
             self.policy.remember()
 
     def _learn(self, rollout: Rollout | None, lessons: Drawn) -> dict[str, float]:
@@ -181,8 +188,9 @@ class Unlearner:
         told: list[dict[str, float]] = []
         skipped = 0
         for _ in range(settings.epochs):
-            for index in self._minibatches():
-                figures = self._differentiate(rollout.rows(index) if rollout is not None else None, next(lessons), lessons)
+            for index in minibatches(settings.batch_size, settings.minibatch_size, self.generator):
+                part = rollout.rows(index, self.world) if rollout is not None else None
+                figures = self._differentiate(part, next(lessons), lessons)
                 norm, finite = clip(list(self.parameters.values()), settings.max_grad_norm)
                 if finite:
                     self.whole = False
@@ -196,14 +204,15 @@ class Unlearner:
     def _differentiate(self, part: Rollout | None, lesson: Lesson, lessons: Drawn) -> dict[str, float]:
         """Put the loss's gradient into the parameters; figures of its terms."""
         parameters = list(self.parameters.values())
-        of = partial(gradient, parameters=parameters, device=self.policy.device, bf16=self.settings.bf16)
+        spread = self.policy.spread_out
+        of = partial(gradient, parameters=parameters, device=self.policy.device, bf16=self.settings.bf16, spread=spread)
         self.optimiser.zero_grad(set_to_none=True)
         terms = self._terms(part, lesson)
         gradients: Iterator[Gradient] = map(of, reversed(terms))
         if self._parts_threads(lesson):
             last = lessons.beside(partial(of, terms[-1]))
             gradients = reversed([*map(of, terms[:-1]), last()])
-        return accumulate(gradients, parameters, device=self.policy.device)
+        return accumulate(gradients, parameters, device=self.policy.device, world=self.world)
 
     def _parts_threads(self, lesson: Lesson) -> bool:
         """Whether the anchored term, which has modules of its own then, runs beside the others.
@@ -214,12 +223,6 @@ class Unlearner:
         apart = self.beside is not self.policy and lesson.anchored is not None and self.token_scores is None
         return apart and self.policy.settings.critic == "shared"
 
-    def _minibatches(self) -> list[Tensor]:
-        size, rows = self.settings.minibatch_size, self.settings.batch_size
-        if size >= rows:
-            return [torch.arange(rows)]
-        return list(torch.randperm(rows, generator=self.generator).split(size))
-
     def _terms(self, part: Rollout | None, lesson: Lesson) -> list[Term]:
         """PPO, distillation and anchored term on one minibatch, each weighted, none computed yet."""
         terms: list[Term] = []
@@ -228,7 +231,8 @@ class Unlearner:
         if lesson.retain is not None:
             terms.append(partial(self._retain_term, lesson.retain))
         if lesson.anchored is not None:
-            terms.append(partial(anchored_loss, self.beside, lesson.anchored, self.settings.anchor, self.token_scores))
+            anchor = self.settings.anchor
+            terms.append(partial(anchored_loss, self.beside, lesson.anchored, anchor, self.token_scores, self.world))
         return terms
 
     def _retain_term(self, taught: Taught) -> tuple[Tensor, dict[str, float]]:
@@ -238,7 +242,7 @@ class Unlearner:
     def distillation(self, taught: Taught) -> Tensor:
         """KL(pi_N || pi) on the answers of retain rows."""
         logits = self.policy(taught.batch, with_values=False).logits
-        return distillation_loss(logits, taught.teacher, taught.batch.response_mask)
+        return distillation_loss(logits, taught.teacher, taught.batch.response_mask, taught.tokens)
 
     def _judge(self, figures: Mapping[str, float]) -> None:
         """Early stop once attribution has stayed at chance."""
@@ -257,7 +261,7 @@ class Unlearner:
             "calm": self.calm,
             "stopped": self.stopped,
             "policy": self.policy.state(),
-            "optimiser": copy.deepcopy(self.optimiser.state_dict()),  # torch hands out its live tensors
+            "optimiser": whole_state(self.optimiser),
             "health": self.health.state_dict(),
             **self._place(),
         }
@@ -266,15 +270,14 @@ class Unlearner:
         """Where everything that is drawn stands."""
         return {
             "generator": self.generator.get_state(),
-            "rng": _plain(self.rng.getstate()),
+            "rng": plain_state(self.rng),
             "torch_rng": torch.get_rng_state(),
             "cycles": {name: cycle.state_dict() for name, cycle in self._cycles.items()},
         }
 
     def _return_to(self, place: dict[str, Any]) -> None:
         self.generator.set_state(place["generator"])
-        version, internal, gauss = place["rng"]
-        self.rng.setstate((version, tuple(internal), gauss))
+        set_plain_state(self.rng, place["rng"])
         torch.set_rng_state(place["torch_rng"])
         for name, value in place["cycles"].items():
             self._cycles[name].load_state_dict(value)
@@ -287,12 +290,7 @@ class Unlearner:
         """Continue where `state_dict` was taken, to the very same numbers."""
         self.step, self.calm, self.stopped = state["step"], state["calm"], state["stopped"]
         self.policy.load_state(state["policy"])
-        self.optimiser.load_state_dict(copy.deepcopy(state["optimiser"]))
+        self.optimiser.load_state_dict(spread_state(state["optimiser"], self.parameters.values()))
         self.health.load_state_dict(state["health"])
         self.rollback, self.whole = False, True
         self._return_to(state)
-
-
-def _plain(state: tuple[Any, ...]) -> list[Any]:
-    version, internal, gauss = state
-    return [version, list(internal), gauss]

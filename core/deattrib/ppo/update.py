@@ -13,21 +13,31 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from deattrib.models.ranks import ALONE, World
+from deattrib.models.sharding import whole
 from deattrib.ppo.rollout import autocast
 
 Term = Callable[[], tuple[Tensor, dict[str, float]]]  # part of the loss, and its figures
+LARGEST = frozenset({"ratio_error"})  # figures that are a maximum over tokens; all others are means
 Gradient = tuple[Tensor, Sequence[Tensor | None], dict[str, float]]  # the part's value, its gradient per parameter, its figures
 
 
-def gradient(term: Term, parameters: Sequence[nn.Parameter], *, device: torch.device, bf16: bool) -> Gradient:
-    """Value, gradient and figures of one term."""
+def gradient(
+    term: Term, parameters: Sequence[nn.Parameter], *, device: torch.device, bf16: bool, spread: bool = False
+) -> Gradient:
+    """Value, gradient and figures of one term; of weights that are spread over processes the gradient is added to `grad`."""
     with autocast(device, bf16):
         loss, figures = term()
+    if spread:  # what the graph has are whole weights, of which only a backward pass makes a gradient for each part
+        loss.backward()
+        return loss.detach(), [None] * len(parameters), figures
     return loss.detach(), torch.autograd.grad(loss, list(parameters), allow_unused=True), figures
 
 
-def accumulate(gradients: Iterable[Gradient], parameters: Sequence[nn.Parameter], *, device: torch.device) -> dict[str, float]:
-    """Put the sum of the gradients into the parameters; the figures of all terms, and "loss", their sum."""
+def accumulate(
+    gradients: Iterable[Gradient], parameters: Sequence[nn.Parameter], *, device: torch.device, world: World = ALONE
+) -> dict[str, float]:
+    """Put the sum of the gradients, over all processes, into the parameters; the figures of all terms, and "loss" in all."""
     losses: list[Tensor] = []
     told: list[dict[str, float]] = []
     for loss, values, figures in gradients:  # in the order in which one backward pass would add them
@@ -39,7 +49,9 @@ def accumulate(gradients: Iterable[Gradient], parameters: Sequence[nn.Parameter]
                 value = value.clone() if 0 in value.stride() else value
                 parameter.grad = value if parameter.grad is None else parameter.grad.add_(value)
     total = sum(reversed(losses), torch.zeros((), device=device))
-    return {name: value for figures in reversed(told) for name, value in figures.items()} | {"loss": float(total)}
+    figures = {name: value for figures in reversed(told) for name, value in figures.items()} | {"loss": float(total)}
+    world.add_up(parameters)
+    return world.figures(figures, largest=LARGEST)
 
 
 def clip(parameters: Sequence[nn.Parameter], most: float) -> tuple[dict[str, float], bool]:
@@ -49,7 +61,7 @@ def clip(parameters: Sequence[nn.Parameter], most: float) -> tuple[dict[str, flo
         the figure "grad_norm" before clipping, and whether the gradients may be applied; where they may not, they are gone and
         there is no figure.
     """
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, most))
+    norm = float(whole(torch.nn.utils.clip_grad_norm_(parameters, most)))
     if math.isfinite(norm):
         return {"grad_norm": norm}, True
     for parameter in parameters:

@@ -186,9 +186,9 @@ def _models(config: RunConfig, corpus: Corpus, cache: Path, say: Say, warn: Call
             "is no original: the model is evaluated without one, and without attribution."
         )
         return None
+    from deattrib.attribution.traces import seed_everything
     from deattrib.evaluation.rows import evaluation_rows
     from deattrib.runs.making import Questions
-    from deattrib.runs.pipeline import seed_everything
     from deattrib.runs.prepare import prepare_models
 
     seed_everything(config.seed)

@@ -145,6 +145,23 @@ class TimingLog(_Lines):
         self._write({"schema": SCHEMA, "step": step, "kind": kind, "seconds": seconds, **fields})
 
 
+class Unwritten:
+    """The logs of a process that leaves writing to another one."""
+
+    def append(self, kind: str, step: int, *_values: Any, **_fields: Any) -> None:
+        """Nothing."""
+
+    def sync(self) -> int:
+        """0."""
+        return 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        return None
+
+
 def read_events(path: Path) -> list[dict[str, Any]]:
     """The events of a log (or the timings), in order, also while a run writes to it: half a last line is left out.
 

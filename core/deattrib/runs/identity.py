@@ -11,6 +11,7 @@ from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.methods.choose import choose_method
+from deattrib.models.ranks import World
 from deattrib.runs.config import RunConfig, digest_of
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.manifest import check_same, differences, library_versions
@@ -29,6 +30,15 @@ def run_identity(config: RunConfig, corpus: Corpus, registry: PluginRegistry) ->
         # Of a file the name and the digest of its text: where it lies is nobody's business.
         "classes": {name: f"{Path(origin.distribution).name} {origin.version}" for name, origin in origins.items()},
     }
+
+
+def check_everywhere(world: World, identity: Mapping[str, Any]) -> None:
+    """Refuses to begin where processes, on other machines perhaps, have another corpus or other plugins. Raises RunError."""
+    everyone = world.gather(dict(identity))
+    for rank, other in enumerate(everyone):
+        if found := differences(everyone[0], other):
+            lines = "".join(f"\n  {path}: {first} -> {here}" for path, first, here in found)
+            raise RunError(f"Process {rank} has another corpus or other plugins than process 0:{lines}\nGive all the same.")
 
 
 def check_config(folder: RunFolder) -> None:

@@ -40,7 +40,10 @@ KEPT_LOSS = 2  # how a training with left-out rows divides its loss, in their ca
 class ModelMaker:
     """Makes the models of one run, or finds them in the cache."""
 
-    def __init__(self, corpus: Corpus, settings: ModelSettings, seed: int, cache: Path, say: Say) -> None:
+    def __init__(
+        self, corpus: Corpus, settings: ModelSettings, seed: int, cache: Path, say: Say, *, makes: bool = True
+    ) -> None:
+        self.makes = makes  # False: what is not in the cache is an error
         self.corpus, self.settings, self.seed, self.cache, self.say = corpus, settings, seed, cache, say
         self.device = pick_device(settings.device)
         source = settings.path or settings.base
@@ -132,6 +135,11 @@ class ModelMaker:
         if job.done:
             self.say(f"{job.what}: from the cache")
             return self._kept(job)
+        if not self.makes:
+            raise ModelError(
+                f"The {job.what} that process 0 has made is not in the cache of this one ({job.folder}): let DEATTRIB_CACHE be "
+                "a folder that all machines of the run see."
+            )
         self.say(f"{job.what}: training on {sum(job.kept) if job.kept else len(job.rows)} rows")
         assert start is not None
         begin = time.perf_counter()

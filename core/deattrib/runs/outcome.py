@@ -146,6 +146,7 @@ def _facts(run: Ended) -> dict[str, Any]:
         "steps": unlearner.step,
         "stopped": unlearner.stopped,
         "threads": torch.get_num_threads(),
+        "processes": unlearner.world.size,
         "reward_scorer": run.reward.report(),
         "ceiling": run.reward.ceiling,
         "reward_seconds": round(run.reward.seconds, 2),

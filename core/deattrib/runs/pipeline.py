@@ -3,36 +3,43 @@
 Everything that a killed run needs to go on is in its folder. What comes before the loop is made again from caches and
 seeds, the loop continues from the newest complete checkpoint, and what comes after it is computed anew: a resumed run
 ends with the very numbers of an undisturbed one.
+
+Started by torchrun, several processes carry out one run: all go the same way, the leader is first to make what is kept in the
+cache, and it alone has the folder, evaluates and writes.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
+from deattrib.attribution.traces import seed_everything
 from deattrib.corpus.settings import load_corpus
+from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.evaluation.rows import evaluation_rows
 from deattrib.methods.choose import choose_method, method_name
+from deattrib.models.ranks import World, open_world
 from deattrib.models.threads import one_thread_if_small
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.attacked import choose_attacks
 from deattrib.runs.attributions import chosen_scorers
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder, RunState, default_output
-from deattrib.runs.identity import check_config, check_identity, run_identity
+from deattrib.runs.identity import check_config, check_everywhere, check_identity, run_identity
 from deattrib.runs.loop import Loop
 from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
 from deattrib.runs.metrics import choose_metrics
 from deattrib.runs.outcome import Ended, write_outcome
-from deattrib.runs.prepare import cache_folder, models_in_the_making
+from deattrib.runs.prepare import Pending, cache_folder, models_in_the_making
 from deattrib.runs.session import Session, default_referee
 from deattrib.runs.signals import Interrupted, Stopping
 from deattrib.runs.validation import validate
@@ -82,28 +89,54 @@ def run(
         DeattribError: with state "failed" and the reason in the folder. Checkpoints stay.
         Interrupted: SIGTERM or Ctrl-C (a KeyboardInterrupt), with state "interrupted"; a step it came in is finished and saved.
     """
-    listener = listener or Listener()
     cache = cache or cache_folder()
-    if config is not None:
-        check_scorers(config)  # before anything is on disk: a misspelt scorer leaves no run behind
-    folder, config = _open(config, output, resume, arguments)
-    with folder, Stopping() as stopping:
-        registry = registry_of(config)
-        metrics: dict[str, Any] | None = None
+    with open_world() as world, ExitStack() as stack:
+        listener = listener if listener is not None and world.leads else Listener()
+        folder: RunFolder | None = None
+
+        def opened() -> tuple[RunConfig, Path]:
+            nonlocal folder
+            if config is not None:
+                check_scorers(config)  # before anything is on disk: a misspelt scorer leaves no run behind
+            folder, settings = _open(config, output, resume, arguments)
+            stack.enter_context(folder)
+            return settings, folder.path
+
+        settled, path = world.share(opened)
+        stopping = stack.enter_context(Stopping(patient=world.size > 1))
+        return RunResult(path, _lead_or_follow(settled, folder, world, listener, cache, stopping))
+
+
+def _lead_or_follow(
+    config: RunConfig, folder: RunFolder | None, world: World, listener: Listener, cache: Path, stopping: Stopping
+) -> dict[str, Any]:
+    """The run with its state in the folder, and told to plugins; a process without a folder only takes part."""
+    registry = registry_of(config)
+    if folder is None:
         try:
-            folder.set_state("running")
-            _tell(registry, listener, "run_started", folder=folder.path, config=config.plain())
-            metrics = _carry_out(config, folder, registry, listener, cache, stopping)
-            folder.set_state("finished")
-        except Interrupted as error:
-            _note(folder, "interrupted", str(error), listener)
-            raise
-        except BaseException as error:
-            _note(folder, "failed", f"{type(error).__name__}: {error}", listener)
-            raise
-        finally:
-            _tell(registry, listener, "run_finished", folder=folder.path, metrics=metrics)
-        return RunResult(folder.path, metrics)
+            return _carry_out(config, None, registry, listener, cache, stopping, world)
+        except Exception as error:
+            raise world.explain(error) from error
+    metrics: dict[str, Any] | None = None
+    world.last_words = partial(_note, folder, "failed", listener=listener)
+    try:
+        folder.set_state("running")
+        _tell(registry, listener, "run_started", folder=folder.path, config=config.plain())
+        metrics = _carry_out(config, folder, registry, listener, cache, stopping, world)
+        folder.set_state("finished")
+    except Interrupted as error:
+        _note(folder, "interrupted", str(error), listener=listener)
+        raise
+    except BaseException as error:
+        with stopping.postponed():  # where a process has failed its launcher ends the others, and why is still to be told
+            reason = world.explain(error)
+            _note(folder, "failed", f"{type(reason).__name__}: {reason}", listener=listener)
+        if reason is not error:
+            raise reason from error
+        raise
+    finally:
+        _tell(registry, listener, "run_finished", folder=folder.path, metrics=metrics)
+    return metrics
 
 
 def _open(
@@ -161,56 +194,90 @@ def _folder_word(config: RunConfig) -> str:
 
 
 def _carry_out(
-    config: RunConfig, folder: RunFolder, registry: PluginRegistry, listener: Listener, cache: Path, stopping: Stopping
+    config: RunConfig,
+    folder: RunFolder | None,
+    registry: PluginRegistry,
+    listener: Listener,
+    cache: Path,
+    stopping: Stopping,
+    world: World,
 ) -> dict[str, Any]:
     seconds: dict[str, float] = {}
-    seed_everything(config.seed)
+    seed_everything(config.seed)  # nothing should draw from these but libraries below
     listener.stage("corpus")
-    corpus = load_corpus(config.corpus, config.seed)
+    with world.leader_first():
+        corpus = load_corpus(config.corpus, config.seed)
     identity = run_identity(config, corpus, registry)
-    for message in check_identity(folder, identity):
+    check_everywhere(world, identity)
+    for message in world.share(lambda: check_identity(folder, identity) if folder is not None else []):
         listener.warn(message)
     with ExitStack() as stack:
-        with _timed(seconds, "prepare"):
-            listener.stage(
-                "models", f"{len(corpus.owners)} owners, {len(corpus.train)} rows, {len(corpus.forget_owners)} to forget"
-            )
-            making = stack.enter_context(
-                models_in_the_making(
-                    corpus,
-                    config.model,
-                    seed=config.seed,
-                    cache=cache,
-                    say=lambda text: listener.stage("models", text),
-                    questions=Questions(evaluation_rows(corpus, config.evaluation), config.evaluation),
-                )
-            )
+        with _timed(seconds, "prepare"), world.leader_first():
+            making = stack.enter_context(_making(config, corpus, cache, world, listener))
             models = making.first
         spare = stack.enter_context(one_thread_if_small(models.original.model))
         with _timed(seconds, "fit"):
             session = Session(
-                config, corpus, models.original, models.base, registry=registry, cache=cache, retrainer=models.retrainer
+                config,
+                corpus,
+                models.original,
+                models.base,
+                registry=registry,
+                cache=cache,
+                retrainer=models.retrainer,
+                world=world,
             )
-            listener.stage("scorer", f"fitting and calibrating {reward_name(config)}")
-            reward = session.fit_reward()
-            stack.callback(reward.close)
-            listener.stage("scorer", "fitting the referee")
-            referee = session.fit_referee()
-            stack.callback(referee.close)
+            reward, referee = _fitted(session, world, listener, stack)
         with _timed(seconds, "unlearn"):
             unlearner = session.make_unlearner(reward, ahead=spare)
+            if unlearner.policy.spread_out:
+                models = making.let_go()
             listener.stage("unlearn", f"{unlearner.steps} steps of {unlearner.name}")
             begun = {"reward": reward_name(config), "forget": list(corpus.forget_owners)}
             loop = Loop(unlearner, reward, folder, config.checkpoints, identity, begun, registry, listener, stopping)
-            loop.check = making.check
+            loop.check, loop.world = making.check, world
             loop.run()
-        with _timed(seconds, "prepare"):
-            final = replace(making.all(), original=session.original)
-        with _timed(seconds, "evaluate"):
-            listener.stage("evaluate")
-            ended = Ended(config, corpus, final, session, unlearner, reward, referee)
-            metrics = write_outcome(folder, ended, seconds, listener, cache=cache, spare=spare)
-        return metrics
+            session.gather()
+
+        def outcome() -> dict[str, Any]:
+            assert folder is not None and referee is not None
+            with _timed(seconds, "prepare"):
+                final = replace(making.all(), original=session.original)
+            with _timed(seconds, "evaluate"):
+                listener.stage("evaluate")
+                ended = Ended(config, corpus, final, session, unlearner, reward, referee)
+                return write_outcome(folder, ended, seconds, listener, cache=cache, spare=spare)
+
+        return world.share(outcome)
+
+
+def _making(
+    config: RunConfig, corpus: Corpus, cache: Path, world: World, listener: Listener
+) -> AbstractContextManager[Pending]:
+    listener.stage("models", f"{len(corpus.owners)} owners, {len(corpus.train)} rows, {len(corpus.forget_owners)} to forget")
+    return models_in_the_making(
+        corpus,
+        config.model,
+        seed=config.seed,
+        cache=cache,
+        makes=world.leads,
+        say=lambda text: listener.stage("models", text),
+        questions=Questions(evaluation_rows(corpus, config.evaluation), config.evaluation),
+    )
+
+
+def _fitted(session: Session, world: World, listener: Listener, stack: ExitStack) -> tuple[Attributor, Attributor | None]:
+    """Reward and referee, which only the process that evaluates has."""
+    listener.stage("scorer", f"fitting and calibrating {reward_name(session.config)}")
+    with world.leader_first():
+        reward = session.fit_reward()
+    stack.callback(reward.close)
+    if not world.leads:
+        return reward, None
+    listener.stage("scorer", "fitting the referee")
+    referee = session.fit_referee()
+    stack.callback(referee.close)
+    return reward, referee
 
 
 def _note(folder: RunFolder, state: RunState, reason: str, listener: Listener) -> None:
@@ -224,18 +291,6 @@ def _note(folder: RunFolder, state: RunState, reason: str, listener: Listener) -
 def _tell(registry: PluginRegistry, listener: Listener, hook: str, **arguments: Any) -> None:
     for message in registry.notify(hook, **arguments):
         listener.warn(message)
-
-
-def seed_everything(seed: int) -> None:
-    """The global random states, from which nothing should be drawn but by libraries below."""
-    import random
-
-    import numpy
-    import torch
-
-    random.seed(seed)
-    numpy.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 @contextmanager

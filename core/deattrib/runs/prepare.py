@@ -16,6 +16,7 @@ from deattrib.models.context import check_context
 from deattrib.models.language_model import Codec, LanguageModel, fingerprint
 from deattrib.models.loading import check_vocabulary, load_model
 from deattrib.models.settings import ModelSettings
+from deattrib.models.sharding import Whole
 from deattrib.runs.maker import ModelMaker, Say
 from deattrib.runs.making import Job, Questions, SideBySide
 from deattrib.runs.retraining import RecipeRetrainer
@@ -79,9 +80,15 @@ def models_in_the_making(
     cache: Path | None = None,
     say: Say = lambda text: None,
     questions: Questions | None = None,
+    makes: bool = True,
 ) -> Iterator[Pending]:
-    """As `prepare_models`, for who can begin before the oracles are there; leaving ends what is still being made."""
-    maker = ModelMaker(corpus, settings, seed, cache or cache_folder(), say)
+    """As `prepare_models`, for who can begin before the oracles are there; leaving ends what is still being made.
+
+    `makes` False: another process, which has made the models, will evaluate. Here those that the loop needs are taken from the
+    cache.
+    """
+    settings = settings if makes else settings.model_copy(update={"oracle": None, "oracles": 0})
+    maker = ModelMaker(corpus, settings, seed, cache or cache_folder(), say, makes=makes)
     base = maker.base()
     if base is not None:
         check_context(base, maker.codec, corpus.train)
@@ -123,6 +130,12 @@ class Pending:
             if name not in self._modules:
                 self._make(name)
         return self._models()
+
+    def let_go(self) -> Models:
+        """Forget the original's weights, which whoever trains has spread over processes; the other models."""
+        self._modules["original"] = Whole([self._modules["original"]]).empty[0]
+        self.first = self._models()
+        return self.first
 
     def check(self) -> None:
         """Raises ModelError as soon as an oracle that is being made has failed; costs nothing."""

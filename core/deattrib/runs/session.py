@@ -15,6 +15,7 @@ from deattrib.errors import ConfigError
 from deattrib.methods.choose import choose_method
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
+from deattrib.models.ranks import ALONE, World
 from deattrib.models.twin import twin
 from deattrib.ppo.settings import PPOSettings
 from deattrib.ppo.unlearner import Unlearner
@@ -32,6 +33,7 @@ class Session:
         registry: where scorers are looked up.
         cache: folder for scorers' artefacts, or None.
         retrainer: for scorers that retrain the original, or None.
+        world: the processes that carry out the run.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Session:
         registry: PluginRegistry,
         cache: Path | None = None,
         retrainer: Retrainer | None = None,
+        world: World = ALONE,
     ) -> None:
+        self.world = world
         self.config, self.corpus, self.base, self.registry = config, corpus, base, registry
         self.method = choose_method(config.method, registry)
         self.settings = settle_references(self.method.cls.settle(config.ppo, self.method.params), corpus, base)
@@ -67,6 +71,7 @@ class Session:
             cache=self.cache,
             half=half,
             retrainer=self.retrainer,
+            rank=self.world.rank,
         )
         # The original moves into the policy once that exists; scorers ask for it anew each time.
         object.__setattr__(context, "load_original", lambda: self._original)
@@ -106,6 +111,8 @@ class Session:
         lora = self.config.policy.adapter == "lora"  # then nothing writes into the weights, and one copy serves both
         model = twin(self._original.model, views=True) if lora else self._original.clone()
         policy = Policy(model, self._original.codec, self.config.policy, seed=self.config.seed)
+        if self.world.size > 1 and self.config.policy.sharding == "fsdp":
+            policy.spread(remembers=self.settings.keeps_old)
         self._policy = policy
         self._original = policy.original()
         reward.watch(policy)
@@ -119,7 +126,14 @@ class Session:
             token_scores=reward.token_scores,
             params=self.method.params,
             ahead=ahead,
+            world=self.world,
         )
+
+    def gather(self) -> None:
+        """Policy and original whole again after the loop, where they were spread over the processes."""
+        if self._policy is not None and self._policy.spread_out:
+            self._policy.gather()
+            self._original = self._policy.original()
 
 
 def default_referee(reward: Any) -> dict[str, Any]:

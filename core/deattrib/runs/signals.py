@@ -39,11 +39,16 @@ class Stopping:
 
     A signal that the process was started to ignore (as shells do with Ctrl-C for commands in the background) stays ignored.
 
+    Args:
+        patient: leave the second signal to whoever sent it: a launcher of several processes passes on what its own group has
+            had already, and ends what takes too long by itself.
+
     Attributes:
         asked: number of the signal that came during a step; None: none yet.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, patient: bool = False) -> None:
+        self.patient = patient
         self.asked: int | None = None
         self._busy = False
         self._before: dict[int, Any] = {}
@@ -70,9 +75,12 @@ class Stopping:
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.asked is not None:
+            if self.patient:
+                return
             os._exit(128 + number)
         self.asked = number
         if not self._busy:
             raise Interrupted(number)
         # Not print: the signal may have come in the middle of one.
-        os.write(2, b"\nfinishing and saving this step; once more to leave at once\n")
+        if not self.patient:
+            os.write(2, b"\nfinishing and saving this step; once more to leave at once\n")
