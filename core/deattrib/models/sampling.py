@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from deattrib.errors import ModelError
 from deattrib.models.batch import TokenBatch
+from deattrib.models.cache import with_room
 
 
 @torch.no_grad()
@@ -63,6 +64,8 @@ def sample(
     with eval_mode(model):
         for step in range(max_new_tokens):
             logits, cache = _next(model, inputs, attention[:, : width + step], position, cache)
+            if step == 0:
+                cache = with_room(cache, max_new_tokens)
             token = pick(logits, temperature, generator)
             token = torch.where(alive, token, pad_id)
             responses[:, step] = token

@@ -13,7 +13,8 @@ from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
-from deattrib.models.policy import Policy
+from deattrib.models.policy import Policy, PolicyOutput
+from deattrib.models.threads import is_small
 from deattrib.ppo import advantages as adv
 from deattrib.ppo.losses import masked_mean, token_kl
 from deattrib.ppo.reference import Reference
@@ -32,6 +33,21 @@ class AttributionSource(Protocol):
         """Attribution in [0, 1]: [B], or [B, k] for the prefixes `ends`."""
 
 
+class Seen:
+    """What the policy said of the rollout, differentiable, for whoever asks first: after an update it is out of date.
+
+    The first update on a whole batch would compute the very same again.
+    """
+
+    def __init__(self, output: PolicyOutput) -> None:
+        self._output: PolicyOutput | None = output
+
+    def take(self) -> PolicyOutput | None:
+        """The output, once."""
+        output, self._output = self._output, None
+        return output
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollout:
     """One batch of experience. Tensors are [B, T] float32 and 0 at padding unless said otherwise."""
@@ -45,10 +61,11 @@ class Rollout:
     returns: Tensor
     attribution: Tensor  # [B], whole responses
     empty: Tensor  # [B] bool
+    seen: Seen | None = None
 
     def rows(self, index: Tensor) -> Rollout:
-        tensors = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name != "batch"}
-        return Rollout(self.batch.rows(index), **tensors)
+        tensors = {item.name: getattr(self, item.name)[index] for item in fields(self) if item.name not in ("batch", "seen")}
+        return Rollout(self.batch.rows(index), **tensors, seen=self.seen if len(index) == len(self.batch) else None)
 
 
 @torch.no_grad()
@@ -77,7 +94,8 @@ def collect(
     )
     rows = Rows.from_tokens(policy.codec, prompts, batch.to("cpu"), owners)
     mask = batch.response_mask
-    with autocast(policy.device, settings.bf16):
+    again = keeps_graph(policy, settings)
+    with autocast(policy.device, settings.bf16), torch.set_grad_enabled(again):
         output = policy(batch)
     current = gather_log_probs(output.logits, batch.response_ids, temperature=settings.temperature)
     log_probs = _old_log_probs(policy, batch, settings) if stale else current
@@ -108,8 +126,18 @@ def collect(
         "empty": float(empty.float().mean()),
         "distinct": len(set(rows.responses)) / len(rows),
     }
-    rollout = Rollout(batch, mask, log_probs * mask, values, rewards, advantages, returns, whole, empty)
+    seen = Seen(output) if again else None
+    rollout = Rollout(batch, mask, log_probs * mask, values, rewards, advantages, returns, whole, empty, seen)
     return rollout, figures
+
+
+def keeps_graph(policy: Policy, settings: PPOSettings) -> bool:
+    """Whether the first update takes over the rollout's own forward pass.
+
+    It must be of the whole batch and of the policy that sampled. A large model's activations are not kept meanwhile: the
+    other terms of the loss need the memory.
+    """
+    return settings.minibatch_size >= settings.batch_size and is_small(policy)
 
 
 def chance_level(source: AttributionSource, settings: PPOSettings) -> float:
