@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from deattrib.models.batch import TokenBatch
+from deattrib.models.wide import is_wide, log_probs_of
 
 
 def response_logits(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
@@ -63,6 +64,8 @@ def head_of(model: nn.Module) -> nn.Module:
 
 def gather_log_probs(logits: Tensor, ids: Tensor, *, temperature: float = 1.0) -> Tensor:
     """log p(ids) in float32. logits [B, T, V], ids [B, T] -> [B, T]."""
+    if is_wide(logits):
+        return log_probs_of(logits, ids, temperature)
     scaled = logits.float() if temperature == 1.0 else logits.float() / temperature
     losses = nn.functional.cross_entropy(scaled.flatten(0, 1), ids.flatten(), reduction="none")
     return -losses.view(ids.shape)

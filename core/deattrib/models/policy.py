@@ -24,6 +24,7 @@ from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_logits
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.recipes import PolicySettings
+from deattrib.models.recompute import blocks_of, recomputing
 from deattrib.models.sampling import sample
 from deattrib.models.twin import twin
 
@@ -84,6 +85,8 @@ class Policy(nn.Module):
             self.value_head = nn.Linear(hidden, 1, device=device)
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
+        if settings.checkpointing:
+            blocks_of(self.backbone)  # refused now, not at the first step
         self.eval()  # dropout stays off: a policy ratio compares likelihoods, not dropout masks
 
     @property
@@ -93,7 +96,9 @@ class Policy(nn.Module):
 
     def forward(self, batch: TokenBatch, *, with_values: bool = True) -> PolicyOutput:
         """Logits and values at the response positions of `batch`."""
-        logits, hidden = response_logits(self.backbone, batch)
+        recompute = self.settings.checkpointing
+        with recomputing(self.backbone, recompute):
+            logits, hidden = response_logits(self.backbone, batch)
         if not with_values:
             return PolicyOutput(logits, torch.zeros(batch.response_ids.shape, device=logits.device))
         if self.settings.critic == "separate":
@@ -101,7 +106,8 @@ class Policy(nn.Module):
                 with self._adapter(CRITIC):
                     _, hidden = response_logits(self.backbone, batch)
             else:
-                _, hidden = response_logits(self.critic_backbone, batch)
+                with recomputing(self.critic_backbone, recompute):
+                    _, hidden = response_logits(self.critic_backbone, batch)
         return PolicyOutput(logits, self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1).float())
 
     # -- other models in the same weights -----------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 
 class ScratchSettings(BaseModel, extra="forbid", frozen=True):
@@ -46,3 +46,12 @@ class PolicySettings(BaseModel, extra="forbid", frozen=True):
     alpha: float = Field(32.0, gt=0, description="LoRA scale alpha; the update is scaled by alpha / r.")
     targets: str | list[str] = Field("all-linear", description="Modules that get an adapter, as peft names them.")
     critic: Literal["shared", "separate"] = Field("shared", description="Where the value is read.")
+    checkpointing: bool = Field(
+        False, description="Compute activations again in the backward pass: less memory, a third more work (needs critic: shared under LoRA)."
+    )
+
+    @model_validator(mode="after")
+    def _one_adapter(self) -> PolicySettings:
+        if self.checkpointing and self.critic == "separate" and self.adapter == "lora":
+            raise ValueError("checkpointing would compute the critic's activations again with the policy's adapter: take critic: shared")
+        return self

@@ -15,6 +15,7 @@ from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
 from deattrib.models.policy import Policy, PolicyOutput
 from deattrib.models.threads import is_small
+from deattrib.models.wide import entropy_of
 from deattrib.ppo import advantages as adv
 from deattrib.ppo.losses import masked_mean, token_kl
 from deattrib.ppo.reference import Reference
@@ -115,8 +116,7 @@ def collect(
     if settings.whiten:
         advantages = adv.whiten(advantages, mask, floor=settings.whiten_floor)
     whole = attribution[:, -1]
-    spread = torch.log_softmax(output.logits.float(), -1)
-    entropy = -(spread.exp() * spread).sum(-1)
+    entropy = entropy_of(output.logits)
     figures = {
         "reward": float(masked_mean(base, mask)),
         "attribution": float(whole.mean()),
@@ -167,7 +167,7 @@ def _penalty(
         return torch.zeros_like(log_probs)
     other, kept = reference.logits(prompts, owners, batch, others)
     if settings.reward.kl_estimator == "full":
-        return token_kl(logits / settings.temperature, other / settings.temperature) * kept
+        return token_kl(logits, other, temperature=settings.temperature) * kept
     return kl_penalty(log_probs, gather_log_probs(other, batch.response_ids, temperature=settings.temperature)) * kept
 
 
