@@ -23,9 +23,9 @@ from torch import Tensor, nn
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_logits
 from deattrib.models.language_model import Codec, LanguageModel
-from deattrib.models.recipes import PolicySettings
+from deattrib.models.backends import Asked, Backend, in_parts, make_backend
+from deattrib.models.recipes import PolicySettings, RolloutSettings
 from deattrib.models.recompute import blocks_of, recomputing
-from deattrib.models.sampling import sample
 from deattrib.models.twin import twin
 
 ACTIVE, OLD, CRITIC = "default", "old", "critic"
@@ -56,6 +56,7 @@ class Policy(nn.Module):
         # In lists: no submodules, so neither trained nor saved.
         self._original = [twin(model) if settings.adapter == "lora" else copy.deepcopy(model)]
         self._old_copy: list[nn.Module] = []
+        self._backends: dict[str, Backend] = {}
         config: Any = model.config
         hidden = config.get_text_config().hidden_size
         device = next(model.parameters()).device
@@ -164,23 +165,25 @@ class Policy(nn.Module):
 
     # -- sampling -----------------------------------------------------------------------------------------------------
     def sample(
-        self, prompts: Sequence[str], *, max_new_tokens: int, temperature: float, generator: torch.Generator, old: bool = False
+        self,
+        prompts: Sequence[str],
+        *,
+        max_new_tokens: int,
+        temperature: float,
+        generator: torch.Generator,
+        old: bool = False,
+        how: RolloutSettings | None = None,
     ) -> TokenBatch:
-        """One response per prompt, from the policy as it is, or from the remembered `old` one."""
-        if old and not self._old_copy:
-            with self._adapter(OLD):
-                return self.sample(prompts, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator)
-        batch = self.codec.encode(prompts, [""] * len(prompts), end=False).to(self.device)
-        return sample(
-            self._old_copy[0] if old else self.backbone,
-            batch.prompt_ids,
-            batch.prompt_lengths,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
-            stop_ids=(self.codec.eos_id,),
-            pad_id=self.codec.pad_id,
-            generator=generator,
+        """One response per prompt, from the policy as it is, or from the remembered `old` one; `how`: by whom and in what parts."""
+        how = how or RolloutSettings()
+        if how.backend not in self._backends:
+            self._backends[how.backend] = make_backend(how.backend, self.settings, self._original[0])
+        asked = Asked(
+            max_new_tokens, temperature, stop_ids=(self.codec.eos_id,), pad_id=self.codec.pad_id, generator=generator, how=how
         )
+        with self._adapter(OLD) if old and not self._old_copy else contextlib.nullcontext():
+            batch = self.codec.encode(prompts, [""] * len(prompts), end=False).to(self.device)
+            return in_parts(self._backends[how.backend], self._old_copy[0] if old and self._old_copy else self.backbone, batch, asked)
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name -> parameter of everything the optimiser sees, in a stable order."""
@@ -214,7 +217,7 @@ class Policy(nn.Module):
 
     def apart(self) -> Policy:
         """This very policy for another thread: modules of its own around the same tensors, trained ones included."""
-        return twin(self, also=(self.codec, self._original, self._old_copy))
+        return twin(self, also=(self.codec, self._original, self._old_copy, self._backends))
 
     def language_model(self, *, name: str = "policy") -> LanguageModel:
         """The policy as a frozen model of its own (adapter merged into a copy), for evaluation."""

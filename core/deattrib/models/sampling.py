@@ -3,7 +3,10 @@
 From the plain tempered distribution (no top-k, no top-p): PPO's ratio compares log-probabilities of exactly that
 distribution. Inverse-CDF sampling replaces `torch.multinomial`, which is several times slower on CPU at
 vocabularies of thousands, and draws one uniform number per row and step from a generator of its own, so that sampling
-never touches the global random state.
+never touches the global random state. A row's numbers do not depend on which others are still being continued.
+
+Several samples of one prompt share its prefill. Rows that are finished leave the batch where that pays: at small models a
+product of other sizes costs as much, and would round differently.
 """
 
 from __future__ import annotations
@@ -18,6 +21,10 @@ from torch import Tensor, nn
 from deattrib.errors import ModelError
 from deattrib.models.batch import TokenBatch
 from deattrib.models.cache import with_room
+from deattrib.models.threads import is_small
+
+
+WORTH = 0.75  # share of rows still going on at which the finished ones are dropped
 
 
 @torch.no_grad()
@@ -31,6 +38,8 @@ def sample(
     stop_ids: Collection[int],
     pad_id: int,
     generator: torch.Generator | None = None,
+    copies: int = 1,
+    drop: bool | None = None,
 ) -> TokenBatch:
     """Continue each prompt until a stop token or `max_new_tokens`.
 
@@ -40,6 +49,8 @@ def sample(
         temperature: 0 is greedy (argmax), else the distribution is softmax(logits / temperature).
         stop_ids: tokens that end a row; the stop token is kept as the row's last response token.
         generator: CPU generator for the uniform numbers; needed when temperature > 0.
+        copies: every prompt stands so many times in a row, and is read once.
+        drop: whether finished rows leave the batch; None: unless the model is small.
 
     Returns:
         A TokenBatch whose response_lengths count the stop token.
@@ -60,25 +71,64 @@ def sample(
     alive = torch.ones(rows, dtype=torch.bool, device=device)
     stops = torch.tensor(sorted(stop_ids), dtype=torch.int64, device=device)
     position = (attention[:, :width].cumsum(1) - 1).clamp(min=0)
-    inputs, cache = prompt_ids, None
+    batch = _Rows(model, torch.arange(rows, device=device), drop=not is_small(model) if drop is None else drop)
     with eval_mode(model):
         for step in range(max_new_tokens):
-            logits, cache = _next(model, inputs, attention[:, : width + step], position, cache)
+            live = batch.live
             if step == 0:
-                cache = with_room(cache, max_new_tokens)
-            token = pick(logits, temperature, generator)
-            token = torch.where(alive, token, pad_id)
-            responses[:, step] = token
+                logits = batch.begin(prompt_ids, attention[:, :width], position, copies=copies, room=max_new_tokens)
+            else:
+                position = (prompt_lengths[live] + step - 1)[:, None]
+                logits = batch.go_on(responses[live, step - 1, None], attention[live, : width + step], position)
+            uniform = torch.rand(rows, generator=generator).to(device)[live] if temperature > 0 else None
+            token = torch.where(alive[live], pick(logits, temperature, uniform), pad_id)
+            responses[live, step] = token
             lengths += alive
             # A finished row's padding stays masked out, so the cache of a row never depends on its neighbours.
             attention[:, width + step] = alive
-            alive = alive & ~torch.isin(token, stops)
+            alive[live] &= ~torch.isin(token, stops)
             if not alive.any():
                 break
-            inputs = token[:, None]
-            position = (prompt_lengths + step)[:, None]
+            batch.keep(alive)
     longest = max(int(lengths.max()), 1)
     return TokenBatch(prompt_ids, prompt_lengths, responses[:, :longest].contiguous(), lengths)
+
+
+class _Rows:
+    """The rows that are being continued, and their cache.
+
+    Attributes:
+        live: [b] int64, which of the batch's rows they are.
+    """
+
+    def __init__(self, model: nn.Module, live: Tensor, *, drop: bool) -> None:
+        self.model, self.live, self.drop = model, live, drop
+        self.cache: Any = None
+
+    def begin(self, ids: Tensor, attention: Tensor, position: Tensor, *, copies: int, room: int) -> Tensor:
+        """Read the prompts, each once; logits of the first token, [B, V]."""
+        once = slice(None, None, copies)
+        shared = copies > 1 and torch.equal(ids[once].repeat_interleave(copies, 0), ids)
+        given = [values[once] if shared else values for values in (ids, attention, position)]
+        logits, cache = _next(self.model, given[0], given[1], given[2], None)
+        if shared:
+            logits = logits.repeat_interleave(copies, 0)
+            cache.batch_repeat_interleave(copies)
+        self.cache = with_room(cache, room)
+        return logits
+
+    def go_on(self, ids: Tensor, attention: Tensor, position: Tensor) -> Tensor:
+        """One token further; logits of the next, [b, V]."""
+        logits, self.cache = _next(self.model, ids, attention, position, self.cache)
+        return logits
+
+    def keep(self, alive: Tensor) -> None:
+        """Drop finished rows, once they are enough to be worth copying the others' cache."""
+        going = alive[self.live]
+        if self.drop and int(going.sum()) <= WORTH * len(going) and hasattr(self.cache, "batch_select_indices"):
+            index = going.nonzero().squeeze(1)
+            self.cache.batch_select_indices(index)
+            self.live = self.live[index]
 
 
 def _next(model: nn.Module, inputs: Tensor, attention: Tensor, position: Tensor, cache: Any) -> tuple[Tensor, Any]:
@@ -103,12 +153,11 @@ def _check_room(model: nn.Module, width: int, max_new_tokens: int) -> None:
         )
 
 
-def pick(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-    """One token per row. logits [B, V] float32 -> [B] int64."""
-    if temperature <= 0:
+def pick(logits: Tensor, temperature: float, uniform: Tensor | None) -> Tensor:
+    """One token per row. logits [B, V] float32, uniform [B] in [0, 1) (None: greedy) -> [B] int64."""
+    if uniform is None:
         return logits.argmax(-1)
     cumulative = torch.softmax(logits / temperature, -1).cumsum(-1)
-    uniform = torch.rand(logits.shape[0], generator=generator).to(logits.device)
     # Scaled by the total, so that rounding in the cumulative sum can never run past the last token.
     token = torch.searchsorted(cumulative, (uniform * cumulative[:, -1])[:, None], right=True).squeeze(1)
     return token.clamp(max=logits.shape[1] - 1)
