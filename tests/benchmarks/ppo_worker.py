@@ -39,7 +39,9 @@ def make_unlearner(task: Task, *, adapter: str = "full", steps: int = 10_000, **
         model = LlamaForCausalLM(make_config(task))
     codec = Codec(tokenizer, template="{prompt}")
     codec.eos_id = -1  # nothing ends before its time
-    rows = [Example("a", " ".join(f"w{number}" for number in ids), "w5") for ids in make_prompts(task, max(256, 2 * task.batch))]
+    rows = [
+        Example("a", " ".join(f"w{number}" for number in ids), "w5") for ids in make_prompts(task, max(256, 2 * task.batch))
+    ]
     corpus = Corpus("random", (*rows, Example("b", "w4", "w5")), ("a",))
     policy = Policy(model, codec, PolicySettings(adapter=adapter, critic=task.critic), seed=0)
     settings = PPOSettings(

@@ -90,14 +90,14 @@ def main() -> None:
 
     class Turns(transformers.TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            self.wait()
+            self.turn()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
             cpu, wall = time.process_time() - self.start, time.perf_counter() - self.wall
             say({"cpu": cpu, "wall": wall, "garbage_collection": collected[0]})
-            self.wait()
+            self.turn()
 
-        def wait(self) -> None:
+        def turn(self) -> None:
             if not sys.stdin.readline():
                 sys.exit()
             collected[0], self.start, self.wall = 0.0, time.process_time(), time.perf_counter()

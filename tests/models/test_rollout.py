@@ -44,9 +44,7 @@ def fed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 def ask(policy: Policy, prompts: list[str], temperature: float = 1.0, **how: Any) -> TokenBatch:
     generator = torch.Generator().manual_seed(3)
-    return policy.sample(
-        prompts, max_new_tokens=24, temperature=temperature, generator=generator, how=RolloutSettings(**how)
-    )
+    return policy.sample(prompts, max_new_tokens=24, temperature=temperature, generator=generator, how=RolloutSettings(**how))
 
 
 def test_several_samples_share_a_prefill(policy: Policy, fed: list[tuple[int, int]]) -> None:
@@ -97,7 +95,10 @@ def test_parts_hold_prompts_of_similar_length_and_come_back_in_order(policy: Pol
     assert parts.response_lists() == whole.response_lists()
     assert parts.prompt_lists() == whole.prompt_lists()
     lengths = sorted(len(policy.codec.prompt(text)) for text in PROMPTS)
-    assert [tokens for _, tokens in fed if tokens > 1] == [lengths[1], lengths[3]]  # the short ones without the long ones' padding
+    assert [tokens for _, tokens in fed if tokens > 1] == [
+        lengths[1],
+        lengths[3],
+    ]  # the short ones without the long ones' padding
 
 
 def test_samples_divide_the_batch() -> None:

@@ -183,7 +183,9 @@ class Policy(nn.Module):
         )
         with self._adapter(OLD) if old and not self._old_copy else contextlib.nullcontext():
             batch = self.codec.encode(prompts, [""] * len(prompts), end=False).to(self.device)
-            return in_parts(self._backends[how.backend], self._old_copy[0] if old and self._old_copy else self.backbone, batch, asked)
+            return in_parts(
+                self._backends[how.backend], self._old_copy[0] if old and self._old_copy else self.backbone, batch, asked
+            )
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name -> parameter of everything the optimiser sees, in a stable order."""

@@ -42,9 +42,12 @@ class RolloutSettings(BaseModel, extra="forbid", frozen=True):
     """How responses are sampled; log-probabilities are always computed by the policy itself afterwards."""
 
     backend: Literal["hf", "vllm"] = Field(
-        "hf", description="Who samples: the policy's own modules, or vLLM with the adapter of the step (extra `vllm`, CUDA, LoRA)."
+        "hf",
+        description="Who samples: the policy's own modules, or vLLM with the adapter of the step (extra `vllm`, CUDA, LoRA).",
     )
-    samples: int = Field(1, ge=1, description="Responses per prompt; divides `ppo.batch_size`. The prompt is read once for all.")
+    samples: int = Field(
+        1, ge=1, description="Responses per prompt; divides `ppo.batch_size`. The prompt is read once for all."
+    )
     batch_size: int | None = Field(
         None, ge=1, description="Prompts sampled at once, those of similar length together; null: the whole batch."
     )

@@ -91,7 +91,11 @@ def collect(
     owners = [example.owner for example in examples]
     stale = settings.refresh == "epoch"
     batch = policy.sample(
-        prompts, max_new_tokens=settings.max_new_tokens, temperature=settings.temperature, generator=generator, old=stale,
+        prompts,
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        generator=generator,
+        old=stale,
         how=settings.rollout,
     )
     rows = Rows.from_tokens(policy.codec, prompts, batch.to("cpu"), owners)

@@ -102,7 +102,7 @@ class Loop:
 
     def _step(self, events: EventLog, timings: TimingLog) -> None:
         unlearner, start = self.unlearner, time.perf_counter()
-        masked = self.reward.masked
+        masked, asked = self.reward.masked, self.reward.seconds
         self.reward.at_step(unlearner.step + 1)
         step = next(unlearner)
         seconds = time.perf_counter() - start
@@ -117,7 +117,7 @@ class Loop:
         if unlearner.stopped is not None:
             events.append("stop", step.number, reason=unlearner.stopped)
         self.logged = unlearner.step
-        timings.append("step", step.number, seconds)
+        timings.append("step", step.number, seconds, reward=self.reward.seconds - asked)
         self._tell(step)
         # What is gone back to must not hold the beginnings of a fault.
         sound = unlearner.settings.health.on_fault != "rollback" or not unlearner.health.running
