@@ -3,14 +3,15 @@
     python -m tests.benchmarks.growth                                  all axes, classifier and gradient
     python -m tests.benchmarks.growth --axis rows --scorer overlap --plot growth.svg
 
-Every point is a process of its own: a corpus of random words, a random Llama, the scorer fitted and asked for all slices of a batch,
-steps of the loop with distillation. CPU seconds on one thread, the largest resident set. The slope is that of the logarithms: 1 is
-linear, 0 does not grow. Prints one line of JSON.
+Every point is a process of its own: a corpus of random words, a random Llama, the scorer fitted and asked for all slices of a
+batch, steps of the loop with distillation. CPU seconds on one thread, the largest resident set. The slope is that of the
+logarithms: 1 is linear, 0 does not grow. Prints one line of JSON.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import random
@@ -23,10 +24,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from tests.benchmarks.lockstep import ROOT
+from tests.benchmarks.memory import peak
+from tests.benchmarks.tiny import Task, make_config, make_tokenizer
+from torch import Tensor
 
-from deattrib.attribution.attributor import Attributor
+from deattrib.attribution.context import make_context
+from deattrib.attribution.guard import GuardedScorer
+from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.scorer import Rows
-from deattrib.attribution.settings import CalibrationSettings
 from deattrib.corpus.types import Corpus, Example
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.policy import Policy
@@ -34,9 +40,6 @@ from deattrib.models.recipes import PolicySettings
 from deattrib.ppo.reward import slice_ends
 from deattrib.ppo.settings import AnchorSettings, PPOSettings, RewardSettings
 from deattrib.ppo.unlearner import Unlearner
-from tests.benchmarks.lockstep import ROOT
-from tests.benchmarks.memory import peak
-from tests.benchmarks.tiny import Task, make_config, make_tokenizer
 
 USUAL = {"rows": 400, "owners": 20, "response": 32, "hidden": 128}
 AXES: dict[str, tuple[int, ...]] = {
@@ -60,6 +63,19 @@ def make_corpus(size: Mapping[str, int], words: int) -> Corpus:
     return Corpus("random", tuple(rows), ("owner 0",))
 
 
+class Squashed:
+    """Raw scores between 0 and 1: a random model knows no owner, so there is nothing to calibrate with."""
+
+    chance = 0.5
+
+    def __init__(self, guard: GuardedScorer) -> None:
+        self.guard = guard
+
+    def attribution(self, rows: Rows, ends: Tensor | None = None) -> Tensor:
+        """As `deattrib.Attributor` has it."""
+        return torch.sigmoid(self.guard.score(rows) if ends is None else self.guard.score_prefixes(rows, ends))
+
+
 def measure(size: Mapping[str, int], scorer: str, steps: int) -> dict[str, float]:
     """One point, in this process."""
     from transformers import LlamaForCausalLM
@@ -71,16 +87,16 @@ def measure(size: Mapping[str, int], scorer: str, steps: int) -> dict[str, float
     codec = Codec(tokenizer, template="{prompt}")
     model = LlamaForCausalLM(make_config(task))
     corpus = make_corpus(size, task.vocabulary)
-    reward = Attributor(scorer, calibration=CalibrationSettings(enabled=False))
+    reward = Squashed(GuardedScorer(PluginRegistry().make(scorer), codec=codec, name=scorer, watch=model))
     start = time.process_time()
-    reward.fit(corpus, LanguageModel(model, codec))
+    reward.guard.fit(make_context(corpus, LanguageModel(model, codec), seed=0))
     fit = time.process_time() - start
     settings = PPOSettings(
         steps=steps + 1, batch_size=BATCH, minibatch_size=BATCH, max_new_tokens=size["response"], target_kl=None,
         reward=RewardSettings(reference="original"), anchor=AnchorSettings(hinge=0, kl=0),
     )  # fmt: skip
     policy = Policy(model, codec, PolicySettings(), seed=0)
-    reward.watch(policy)
+    reward.guard.watch = policy
     seconds = []
     for _ in Unlearner(policy, corpus, reward, settings, seed=0):
         seconds.append(time.process_time())
@@ -90,7 +106,7 @@ def measure(size: Mapping[str, int], scorer: str, steps: int) -> dict[str, float
     start = time.process_time()
     reward.attribution(rows, ends)
     score = time.process_time() - start
-    step = statistics.median(b - a for a, b in zip(seconds, seconds[1:], strict=False))
+    step = statistics.median(b - a for a, b in itertools.pairwise(seconds))
     return dict(zip(MEASURED, (fit, score, step, peak()), strict=True))
 
 

@@ -18,6 +18,9 @@ import sys
 from typing import Any
 
 import torch
+from tests.benchmarks.lockstep import ROOT
+from tests.benchmarks.ppo_worker import EvenTokens
+from tests.benchmarks.tiny import Task, make_config, make_tokenizer
 
 from deattrib.corpus.types import Corpus, Example
 from deattrib.models.language_model import Codec, LanguageModel
@@ -26,9 +29,6 @@ from deattrib.models.recipes import PolicySettings, TrainingSettings
 from deattrib.models.training import fine_tune
 from deattrib.ppo.settings import AnchorSettings, PPOSettings, RetainSettings, RewardSettings
 from deattrib.ppo.unlearner import Unlearner
-from tests.benchmarks.lockstep import ROOT
-from tests.benchmarks.ppo_worker import EvenTokens
-from tests.benchmarks.tiny import Task, make_config, make_tokenizer
 
 MEGABYTE = 2**20
 

@@ -21,11 +21,11 @@ import time
 from typing import Any
 
 import torch
+from tests.benchmarks.lockstep import in_turn, spread
+from tests.benchmarks.tiny import Task, add_task, task
 
 from deattrib.runs.dry_cost import Cost
 from deattrib.runs.dry_model import Sizes
-from tests.benchmarks.lockstep import in_turn, spread
-from tests.benchmarks.tiny import Task, add_task, task
 
 OURS = "tests.benchmarks.ppo_worker"
 THEIRS = "tests.benchmarks.trl_worker"

@@ -6,6 +6,8 @@ import argparse
 from typing import Any
 
 import torch
+from tests.benchmarks.lockstep import serve
+from tests.benchmarks.tiny import Task, add_task, even_share, make_config, make_prompts, make_tokenizer, task
 from torch import Tensor
 
 from deattrib.attribution.scorer import Rows
@@ -15,8 +17,6 @@ from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
 from deattrib.ppo.settings import AnchorSettings, PPOSettings, RetainSettings, RewardSettings
 from deattrib.ppo.unlearner import Unlearner
-from tests.benchmarks.lockstep import serve
-from tests.benchmarks.tiny import Task, add_task, even_share, make_config, make_prompts, make_tokenizer, task
 
 
 class EvenTokens:

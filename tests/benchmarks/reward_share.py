@@ -3,8 +3,8 @@
     python -m tests.benchmarks.reward_share RUN ...            run folders that are there
     python -m tests.benchmarks.reward_share --demo NAME ...    the demo's first steps with each scorer, in a folder of its own
 
-Read from `timings.jsonl`, which a run writes: seconds of every step, and of those the seconds inside the scorer. The first step is
-left out. Wall time of both, so that whatever else the machine does counts in both alike. Prints one line of JSON.
+Read from `timings.jsonl`, which a run writes: seconds of every step, and of those the seconds inside the scorer. The first
+step is left out. Wall time of both, so that whatever else the machine does counts in both alike. Prints one line of JSON.
 """
 
 from __future__ import annotations

@@ -4,9 +4,9 @@
     python -m tests.benchmarks.rollout --hidden 256 --layers 6 --vocabulary 4096
     python -m tests.benchmarks.rollout --model FOLDER --response 64          SmolLM2-135M, for one
 
-Three cases: one answer per prompt, all of one length; four answers per prompt (theirs by `num_return_sequences`); and answers that
-end by themselves, a stop token coming with probability 1/16 at every step, where only the tokens of the answers count. One
-thread, one process, a call of each in turn. Prints one line of JSON.
+Three cases: one answer per prompt, all of one length; four answers per prompt (theirs by `num_return_sequences`); and answers
+that end by themselves, a stop token coming with probability 1/16 at every step, where only the tokens of the answers count.
+One thread, one process, a call of each in turn. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from tests.benchmarks.lockstep import spread
+from tests.benchmarks.memory import load
+from tests.benchmarks.tiny import PAD, add_task, make_config, task
 from torch import Tensor
 
 from deattrib.models.batch import TokenBatch
 from deattrib.models.sampling import sample
-from tests.benchmarks.lockstep import spread
-from tests.benchmarks.memory import load
-from tests.benchmarks.tiny import PAD, add_task, make_config, task
 
 COPIES = 4
 ENDING = 16  # one token in so many ends an answer

@@ -98,7 +98,7 @@ def test_parts_hold_prompts_of_similar_length_and_come_back_in_order(policy: Pol
     assert [tokens for _, tokens in fed if tokens > 1] == [
         lengths[1],
         lengths[3],
-    ]  # the short ones without the long ones' padding
+    ]  # no padding of the long ones
 
 
 def test_samples_divide_the_batch() -> None:

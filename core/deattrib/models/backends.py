@@ -60,7 +60,10 @@ class Own:
 
 
 def make_backend(name: str, settings: PolicySettings, original: nn.Module) -> Backend:
-    """The backend of a name for a policy around `original`. Raises ConfigError where it cannot sample from such a policy or is not installed."""
+    """The backend of a name for a policy around `original`.
+
+    Raises ConfigError where it cannot sample from such a policy or is not installed.
+    """
     if name == "hf":
         return Own()
     from deattrib.models.vllm import Vllm

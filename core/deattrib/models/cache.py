@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 
@@ -28,7 +27,11 @@ def _roomy(layer: Any, tokens: int) -> Any:
     from transformers.cache_utils import DynamicLayer
 
     class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-        """`keys` and `values` [B, heads, T, width] are views of the filled part of two larger tensors."""
+        """`keys` and `values` [B, heads, T, width] are views of the filled part of two larger tensors, the `room`."""
+
+        keys: Any
+        values: Any
+        room: tuple[Tensor, ...]
 
         def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
             start = self.keys.shape[-2]

@@ -20,10 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deattrib.models.backends import Asked, Backend, in_parts, make_backend
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_logits
 from deattrib.models.language_model import Codec, LanguageModel
-from deattrib.models.backends import Asked, Backend, in_parts, make_backend
 from deattrib.models.recipes import PolicySettings, RolloutSettings
 from deattrib.models.recompute import blocks_of, recomputing
 from deattrib.models.twin import twin
@@ -174,7 +174,7 @@ class Policy(nn.Module):
         old: bool = False,
         how: RolloutSettings | None = None,
     ) -> TokenBatch:
-        """One response per prompt, from the policy as it is, or from the remembered `old` one; `how`: by whom and in what parts."""
+        """One response per prompt, from the policy as it is, or the remembered `old` one; `how`: by whom, in what parts."""
         how = how or RolloutSettings()
         if how.backend not in self._backends:
             self._backends[how.backend] = make_backend(how.backend, self.settings, self._original[0])

@@ -23,7 +23,6 @@ from deattrib.models.batch import TokenBatch
 from deattrib.models.cache import with_room
 from deattrib.models.threads import is_small
 
-
 WORTH = 0.75  # share of rows still going on at which the finished ones are dropped
 
 
@@ -64,22 +63,20 @@ def sample(
     device = prompt_ids.device
     rows, width = prompt_ids.shape
     _check_room(model, width, max_new_tokens)
-    attention = torch.zeros(rows, width + max_new_tokens, dtype=torch.int64, device=device)
-    attention[:, :width] = torch.arange(width, device=device) >= (width - prompt_lengths)[:, None]
+    attention = _attention(prompt_lengths, width, max_new_tokens)
     responses = torch.full((rows, max_new_tokens), pad_id, dtype=torch.int64, device=device)
     lengths = torch.zeros(rows, dtype=torch.int64, device=device)
     alive = torch.ones(rows, dtype=torch.bool, device=device)
     stops = torch.tensor(sorted(stop_ids), dtype=torch.int64, device=device)
-    position = (attention[:, :width].cumsum(1) - 1).clamp(min=0)
     batch = _Rows(model, torch.arange(rows, device=device), drop=not is_small(model) if drop is None else drop)
     with eval_mode(model):
         for step in range(max_new_tokens):
             live = batch.live
             if step == 0:
-                logits = batch.begin(prompt_ids, attention[:, :width], position, copies=copies, room=max_new_tokens)
+                logits = batch.begin(prompt_ids, attention[:, :width], copies=copies, room=max_new_tokens)
             else:
-                position = (prompt_lengths[live] + step - 1)[:, None]
-                logits = batch.go_on(responses[live, step - 1, None], attention[live, : width + step], position)
+                last, position = responses[live, step - 1, None], (prompt_lengths[live] + step - 1)[:, None]
+                logits = batch.go_on(last, attention[live, : width + step], position)
             uniform = torch.rand(rows, generator=generator).to(device)[live] if temperature > 0 else None
             token = torch.where(alive[live], pick(logits, temperature, uniform), pad_id)
             responses[live, step] = token
@@ -90,8 +87,13 @@ def sample(
             if not alive.any():
                 break
             batch.keep(alive)
-    longest = max(int(lengths.max()), 1)
-    return TokenBatch(prompt_ids, prompt_lengths, responses[:, :longest].contiguous(), lengths)
+    return TokenBatch(prompt_ids, prompt_lengths, responses[:, : max(int(lengths.max()), 1)].contiguous(), lengths)
+
+
+def _attention(prompt_lengths: Tensor, width: int, room: int) -> Tensor:
+    """[B, width + room] int64, 1 at the prompts' tokens."""
+    mask = torch.arange(width, device=prompt_lengths.device) >= (width - prompt_lengths)[:, None]
+    return nn.functional.pad(mask.long(), (0, room))
 
 
 class _Rows:
@@ -105,9 +107,9 @@ class _Rows:
         self.model, self.live, self.drop = model, live, drop
         self.cache: Any = None
 
-    def begin(self, ids: Tensor, attention: Tensor, position: Tensor, *, copies: int, room: int) -> Tensor:
+    def begin(self, ids: Tensor, attention: Tensor, *, copies: int, room: int) -> Tensor:
         """Read the prompts, each once; logits of the first token, [B, V]."""
-        once = slice(None, None, copies)
+        once, position = slice(None, None, copies), (attention.cumsum(1) - 1).clamp(min=0)
         shared = copies > 1 and torch.equal(ids[once].repeat_interleave(copies, 0), ids)
         given = [values[once] if shared else values for values in (ids, attention, position)]
         logits, cache = _next(self.model, given[0], given[1], given[2], None)

@@ -1,7 +1,7 @@
 """Rollouts by vLLM: the backbone is loaded there once, the adapter of the step is handed over as files.
 
-Needs the extra `vllm` and CUDA. Only LoRA: whole weights would have to be copied into the engine at every step. vLLM draws with a
-seed per step that is taken from the run's generator; it does not promise the same samples on another machine.
+Needs the extra `vllm` and CUDA. Only LoRA: whole weights would have to be copied into the engine at every step. vLLM draws
+with seeds that are taken from the run's generator; it does not promise the same samples on another machine.
 """
 
 from __future__ import annotations

@@ -29,14 +29,16 @@ def pieces(rows: int, width: int) -> Iterator[slice]:
 
 def log_probs_of(logits: Tensor, ids: Tensor, temperature: float) -> Tensor:
     """log softmax(logits / temperature)[ids] in float32. [..., V], [...] -> [...]; gradients reach the logits."""
-    values: Tensor = _LogProbs.apply(logits.reshape(-1, logits.shape[-1]), ids.reshape(-1), temperature)
+    flat = logits.reshape(-1, logits.shape[-1])
+    values: Tensor = _LogProbs.apply(flat, ids.reshape(-1), temperature)  # type: ignore[no-untyped-call]
     return values.view(ids.shape)
 
 
 def divergence(p_logits: Tensor, q_logits: Tensor, temperature: float) -> Tensor:
     """KL(p || q) per position in float32. [..., V] each -> [...]; gradients reach q's logits, p is a constant."""
     width = q_logits.shape[-1]
-    values: Tensor = _Divergence.apply(p_logits.detach().reshape(-1, width), q_logits.reshape(-1, width), temperature)
+    p = p_logits.detach().reshape(-1, width)
+    values: Tensor = _Divergence.apply(p, q_logits.reshape(-1, width), temperature)  # type: ignore[no-untyped-call]
     return values.view(q_logits.shape[:-1])
 
 
@@ -69,7 +71,7 @@ class _LogProbs(torch.autograd.Function):
         return values
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         logits, ids, norms = ctx.saved_tensors
         result = torch.empty_like(logits)
@@ -95,7 +97,7 @@ class _Divergence(torch.autograd.Function):
         return values
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor, None]:
         p_logits, q_logits = ctx.saved_tensors
         result = torch.empty_like(q_logits)

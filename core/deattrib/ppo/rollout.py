@@ -90,14 +90,7 @@ def collect(
     prompts = [example.prompt for example in examples]
     owners = [example.owner for example in examples]
     stale = settings.refresh == "epoch"
-    batch = policy.sample(
-        prompts,
-        max_new_tokens=settings.max_new_tokens,
-        temperature=settings.temperature,
-        generator=generator,
-        old=stale,
-        how=settings.rollout,
-    )
+    batch = _sampled(policy, prompts, settings, generator)
     rows = Rows.from_tokens(policy.codec, prompts, batch.to("cpu"), owners)
     mask = batch.response_mask
     again = keeps_graph(policy, settings)
@@ -143,6 +136,18 @@ def keeps_graph(policy: Policy, settings: PPOSettings) -> bool:
     other terms of the loss need the memory.
     """
     return settings.minibatch_size >= settings.batch_size and is_small(policy)
+
+
+def _sampled(policy: Policy, prompts: Sequence[str], settings: PPOSettings, generator: torch.Generator) -> TokenBatch:
+    """One response per prompt, from the policy or the remembered old one."""
+    return policy.sample(
+        prompts,
+        max_new_tokens=settings.max_new_tokens,
+        temperature=settings.temperature,
+        generator=generator,
+        old=settings.refresh == "epoch",
+        how=settings.rollout,
+    )
 
 
 def chance_level(source: AttributionSource, settings: PPOSettings) -> float:
