@@ -15,6 +15,7 @@ from deattrib.corpus.types import Corpus, Example
 from deattrib.models.language_model import Codec
 from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
+from deattrib.models.threads import one_thread_if_small
 from deattrib.ppo.settings import AnchorSettings, PPOSettings, RetainSettings, RewardSettings
 from deattrib.ppo.unlearner import Unlearner
 
@@ -59,7 +60,8 @@ def main() -> None:
     add_task(parser)
     torch.set_num_threads(1)
     unlearner = make_unlearner(task(parser.parse_args()))
-    serve(lambda: dict(next(unlearner).figures))
+    with one_thread_if_small(unlearner.policy):  # as a run has it
+        serve(lambda: dict(next(unlearner).figures))
 
 
 if __name__ == "__main__":

@@ -60,8 +60,7 @@ def sample(
     """
     if temperature > 0 and generator is None:
         raise ValueError("sample() needs a torch.Generator when temperature > 0: the global random state is not used.")
-    device = prompt_ids.device
-    rows, width = prompt_ids.shape
+    device, (rows, width) = prompt_ids.device, prompt_ids.shape
     _check_room(model, width, max_new_tokens)
     attention = _attention(prompt_lengths, width, max_new_tokens)
     responses = torch.full((rows, max_new_tokens), pad_id, dtype=torch.int64, device=device)
