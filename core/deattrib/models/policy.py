@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from deattrib.models.backends import Asked, Backend, in_parts, make_backend
 from deattrib.models.batch import TokenBatch
-from deattrib.models.forward import response_logits
+from deattrib.models.forward import response_hidden, response_logits
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.recipes import PolicySettings, RolloutSettings
 from deattrib.models.recompute import blocks_of, recomputing
@@ -105,10 +105,10 @@ class Policy(nn.Module):
         if self.settings.critic == "separate":
             if self.settings.adapter == "lora":
                 with self._adapter(CRITIC):
-                    _, hidden = response_logits(self.backbone, batch)
+                    hidden = response_hidden(self.backbone, batch)
             else:
                 with recomputing(self.critic_backbone, recompute):
-                    _, hidden = response_logits(self.critic_backbone, batch)
+                    hidden = response_hidden(self.critic_backbone, batch)
         return PolicyOutput(logits, self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1).float())
 
     # -- other models in the same weights -----------------------------------------------------------------------------
