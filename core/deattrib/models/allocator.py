@@ -24,4 +24,5 @@ def keep_freed_memory() -> bool:
     except (OSError, AttributeError):  # musl, for one
         return False
     wanted = ((_MMAP_THRESHOLD, _LARGE), (_TRIM_THRESHOLD, _LARGE), (_TOP_PAD, _AHEAD))
-    return all([bool(mallopt(name, value)) for name, value in wanted])
+    taken = [bool(mallopt(name, value)) for name, value in wanted]
+    return all(taken)
