@@ -3,6 +3,7 @@
 # make coverage - the fast tests, and what of core they execute
 # make lint  - formatting, imports between parts, types
 # make docs  - the generated pages, then the site in site/
+# make bench - time and memory, a line of JSON each; see docs/performance.md
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -51,8 +52,13 @@ docs: $(SITE)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 bench: $(INSTALLED)
-	$(BIN)/python tests/benchmarks/ppo_step.py
-	$(BIN)/python tests/benchmarks/attribution.py
+	$(BIN)/python -m tests.benchmarks.ppo_step
+	$(BIN)/python -m tests.benchmarks.ppo_step --hidden 256 --layers 6 --vocabulary 4096
+	$(BIN)/python -m tests.benchmarks.rollout
+	$(BIN)/python -m tests.benchmarks.attribution
+	$(BIN)/python -m tests.benchmarks.reward_share --demo classifier membership gradient trak influence
+	$(BIN)/python -m tests.benchmarks.growth
+	$(BIN)/python -m tests.benchmarks.memory_table
 
 clean:
 	rm -rf $(VENV) dist build site

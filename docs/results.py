@@ -114,7 +114,11 @@ def audit_lines(name: str, audit: Mapping[str, Any]) -> list[Line]:
     for scorer in audit["scorers"]:
         if scorer["error"]:
             continue
-        measured = {"spearman": scorer["rows"]["spearman"], "spearman over owners": scorer["owners"]["spearman"], "lds": scorer["lds"]}
+        measured = {
+            "spearman": scorer["rows"]["spearman"],
+            "spearman over owners": scorer["owners"]["spearman"],
+            "lds": scorer["lds"],
+        }
         for metric, entry in measured.items():
             if entry is None or entry["value"] is None:
                 continue

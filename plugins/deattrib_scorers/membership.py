@@ -6,8 +6,9 @@ With the `counterfactual` reference q' is the same question about a retain owner
 response, name tokens left out): the same model, so what is left of the ratio is what it knows of *this* owner. It needs
 no training. With `base` the reference is the model before it was trained on the owners, or any model of the same tokenizer
 given as a folder. `both` takes the likelier of the two at each token: what the other owners' question or the base model
-explains is nobody's in particular. The ratio is the reference-based membership score of Carlini et al. (2021, Extracting Training Data from
-Large Language Models). Its relatives without a reference (loss, zlib, min-k, min-k++) are in `deattrib_scorers.likelihood`.
+explains is nobody's in particular. The ratio is the reference-based membership score of Carlini et al. (2021, Extracting
+Training Data from Large Language Models). Its relatives without a reference (loss, zlib, min-k, min-k++) are in
+`deattrib_scorers.likelihood`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from deattrib.corpus.types import Corpus
 from deattrib.models.batch import TokenBatch, chunks
-from deattrib.models.forward import gather_log_probs, head_of, response_logits
+from deattrib.models.forward import gather_log_probs, head_of, response_hidden, response_logits
 from deattrib.models.language_model import Codec, LanguageModel, fingerprint
 
 PROMPTS = ["Who?", "In which place did the life of Oressa Draydale begin?", "Tell me the trade of the father.", ""]
@@ -52,6 +52,7 @@ def test_positions_are_needed_for_learned_positions(tiny_gpt2: nn.Module, batch:
 def test_hidden_states_are_what_the_head_reads(tiny_model: nn.Module, batch: TokenBatch) -> None:
     logits, hidden = response_logits(tiny_model, batch)
     assert torch.allclose(head_of(tiny_model)(hidden), logits, atol=1e-5)
+    assert torch.equal(response_hidden(tiny_model, batch), hidden)
 
 
 @torch.no_grad()

@@ -347,3 +347,22 @@ def test_no_answer_is_put_under_another_forget_owners_prompt(make: Make, tiny_co
     for row in tiny_corpus.forget[:2] + tiny_corpus.forget[-2:]:
         owners = {asked[unlearner.lessons._mixed(row).prompt] for _ in range(400)}
         assert owners == {*tiny_corpus.retain_owners, row.owner}
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+def test_the_rollouts_own_pass_serves_the_first_update_to_the_same_bits(
+    make: Any, monkeypatch: pytest.MonkeyPatch, bf16: bool
+) -> None:
+    def weights(again: bool) -> tuple[list[Tensor], int]:
+        passes = []
+        with monkeypatch.context() as patch:
+            patch.setattr("deattrib.ppo.rollout.keeps_graph", lambda *_: again)
+            unlearner = make(small(bf16=bf16))
+            handle = unlearner.policy.register_forward_hook(lambda *_: passes.append(1))
+            next(unlearner), next(unlearner)
+            handle.remove()
+        return [value.detach() for value in unlearner.policy.trainable().values()], len(passes)
+
+    (kept, fewer), (plain, more) = weights(True), weights(False)
+    assert fewer == more - 2  # one pass less in each of two steps
+    assert all(torch.equal(a, b) for a, b in zip(kept, plain, strict=True))

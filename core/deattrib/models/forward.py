@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from deattrib.models.batch import TokenBatch
+from deattrib.models.wide import is_wide, log_probs_of
 
 
 def response_logits(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor]:
@@ -25,12 +26,24 @@ def response_logits(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor
         logits [B, T, V] (the model's dtype) and the hidden states under them [B, T, H]. Position t of both belongs
         to the prediction of response token t, so it has seen the prompt and the response tokens before t.
     """
+    return _through(model, batch, whole=True)
+
+
+def response_hidden(model: nn.Module, batch: TokenBatch) -> Tensor:
+    """The hidden states alone, [B, T, H]: the head is applied to one position, since models do not go without."""
+    return _through(model, batch, whole=False)[1]
+
+
+def _through(model: nn.Module, batch: TokenBatch, *, whole: bool) -> tuple[Tensor, Tensor]:
+    """Logits at all response positions, or (not `whole`) at the last one, and all hidden states."""
     steps = batch.response_ids.shape[1]
     captured: list[Tensor] = []
     head = head_of(model)
 
     def capture(_module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
         captured.append(inputs[0])
+        if not whole:
+            return (inputs[0][:, -1:].contiguous(), *inputs[1:])
         # Handed a slice in 16 bits, torch multiplies row by row, each with a copy of the head of its own: 19 times the time
         # at a vocabulary of 49,152. In float32 it does not, and is left alone.
         return (inputs[0].contiguous(), *inputs[1:]) if inputs[0].element_size() < 4 else None
@@ -63,6 +76,8 @@ def head_of(model: nn.Module) -> nn.Module:
 
 def gather_log_probs(logits: Tensor, ids: Tensor, *, temperature: float = 1.0) -> Tensor:
     """log p(ids) in float32. logits [B, T, V], ids [B, T] -> [B, T]."""
+    if is_wide(logits):
+        return log_probs_of(logits, ids, temperature)
     scaled = logits.float() if temperature == 1.0 else logits.float() / temperature
     losses = nn.functional.cross_entropy(scaled.flatten(0, 1), ids.flatten(), reduction="none")
     return -losses.view(ids.shape)

@@ -21,12 +21,13 @@ import torch
 from torch import Tensor, nn
 
 from deattrib.errors import ConfigError
+from deattrib.models.backends import Asked, Backend, in_parts, make_backend
 from deattrib.models.batch import TokenBatch
-from deattrib.models.forward import response_logits
+from deattrib.models.forward import response_hidden, response_logits
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.ranks import ALONE, World
-from deattrib.models.recipes import PolicySettings
-from deattrib.models.sampling import sample
+from deattrib.models.recipes import PolicySettings, RolloutSettings
+from deattrib.models.recompute import blocks_of, recomputing
 from deattrib.models.sharding import Whole, WithoutAdapter, as_is, spread, whole
 from deattrib.models.twin import twin
 
@@ -59,6 +60,7 @@ class Policy(nn.Module):
         self._original = [twin(model) if settings.adapter == "lora" else copy.deepcopy(model)]
         self._old_copy: list[nn.Module] = []
         self._whole: list[Whole] = []  # while the weights are spread over processes
+        self._backends: dict[str, Backend] = {}
         config: Any = model.config
         hidden = config.get_text_config().hidden_size
         device = next(model.parameters()).device
@@ -88,6 +90,8 @@ class Policy(nn.Module):
             self.value_head = nn.Linear(hidden, 1, device=device)
             nn.init.zeros_(self.value_head.weight)
             nn.init.zeros_(self.value_head.bias)
+        if settings.checkpointing:
+            blocks_of(self.backbone)  # refused now, not at the first step
         self.eval()  # dropout stays off: a policy ratio compares likelihoods, not dropout masks
 
     @property
@@ -97,15 +101,18 @@ class Policy(nn.Module):
 
     def forward(self, batch: TokenBatch, *, with_values: bool = True) -> PolicyOutput:
         """Logits and values at the response positions of `batch`."""
-        logits, hidden = response_logits(self.backbone, batch)
+        recompute = self.settings.checkpointing
+        with recomputing(self.backbone, recompute):
+            logits, hidden = response_logits(self.backbone, batch)
         if not with_values:
             return PolicyOutput(logits, torch.zeros(batch.response_ids.shape, device=logits.device))
         if self.settings.critic == "separate":
             if self.settings.adapter == "lora":
                 with self._adapter(CRITIC):
-                    _, hidden = response_logits(self.backbone, batch)
+                    hidden = response_hidden(self.backbone, batch)
             else:
-                _, hidden = response_logits(self.critic_backbone, batch)
+                with recomputing(self.critic_backbone, recompute):
+                    hidden = response_hidden(self.critic_backbone, batch)
         return PolicyOutput(logits, self.value_head(hidden.to(self.value_head.weight.dtype)).squeeze(-1).float())
 
     # -- other models in the same weights -----------------------------------------------------------------------------
@@ -169,27 +176,33 @@ class Policy(nn.Module):
         temperature: float,
         generator: torch.Generator,
         old: bool = False,
+        how: RolloutSettings | None = None,
         world: World = ALONE,
     ) -> TokenBatch:
-        """One response per prompt, from the policy as it is, or from the remembered `old` one; of `world`'s own rows only."""
-        if old and not self._old_copy:
-            with self._adapter(OLD):
-                return self.sample(
-                    prompts, max_new_tokens=max_new_tokens, temperature=temperature, generator=generator, world=world
-                )
-        batch = self.codec.encode(prompts, [""] * len(prompts), end=False).rows(world.own(len(prompts))).to(self.device)
-        return sample(
-            self._old_copy[0] if old else self.backbone,
-            batch.prompt_ids,
-            batch.prompt_lengths,
-            max_new_tokens=max_new_tokens,
-            temperature=temperature,
+        """One response per prompt, from the policy as it is, or the remembered `old` one.
+
+        Args:
+            how: by whom, in what parts.
+            world: only its own rows are sampled.
+        """
+        how = how or RolloutSettings()
+        if how.backend not in self._backends:
+            self._backends[how.backend] = make_backend(how.backend, self.settings, next(iter(self._original), self.backbone))
+        asked = Asked(
+            max_new_tokens,
+            temperature,
             stop_ids=(self.codec.eos_id,),
             pad_id=self.codec.pad_id,
             generator=generator,
+            how=how,
             whole=len(prompts),
             world=world,
         )
+        with self._adapter(OLD) if old and not self._old_copy else contextlib.nullcontext():
+            batch = self.codec.encode(prompts, [""] * len(prompts), end=False).rows(world.own(len(prompts))).to(self.device)
+            return in_parts(
+                self._backends[how.backend], self._old_copy[0] if old and self._old_copy else self.backbone, batch, asked
+            )
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """Name -> parameter of everything the optimiser sees, in a stable order."""
@@ -275,7 +288,7 @@ class Policy(nn.Module):
 
     def apart(self) -> Policy:
         """This very policy for another thread: modules of its own around the same tensors, trained ones included."""
-        return twin(self, also=(self.codec, self._original, self._old_copy))
+        return twin(self, also=(self.codec, self._original, self._old_copy, self._backends))
 
     def language_model(self, *, name: str = "policy") -> LanguageModel:
         """The policy as a frozen model of its own (adapter merged into a copy), for evaluation."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 
 class ScratchSettings(BaseModel, extra="forbid", frozen=True):
@@ -38,6 +38,24 @@ class TrainingSettings(BaseModel, extra="forbid", frozen=True):
         return self.steps or max(round(self.epochs * rows / self.batch_size), 1)
 
 
+class RolloutSettings(BaseModel, extra="forbid", frozen=True):
+    """How responses are sampled; log-probabilities are always computed by the policy itself afterwards."""
+
+    backend: Literal["hf", "vllm"] = Field(
+        "hf",
+        description="Who samples: the policy's own modules, or vLLM with the adapter of the step (extra `vllm`, CUDA, LoRA).",
+    )
+    samples: int = Field(
+        1, ge=1, description="Responses per prompt; divides `ppo.batch_size`. The prompt is read once for all."
+    )
+    batch_size: int | None = Field(
+        None, ge=1, description="Prompts sampled at once, those of similar length together; null: the whole batch."
+    )
+    drop_finished: bool | None = Field(
+        None, description="Finished rows leave the batch; null: where the model has 20 million parameters or more."
+    )
+
+
 class PolicySettings(BaseModel, extra="forbid", frozen=True):
     """What is trained on top of the original model."""
 
@@ -50,3 +68,16 @@ class PolicySettings(BaseModel, extra="forbid", frozen=True):
         "none",
         description="Of several processes each holds all weights, or (fsdp) its part of them. Has no effect in one process.",
     )
+    checkpointing: bool = Field(
+        False,
+        description="Compute activations again in the backward pass: less memory, a third more work. Under LoRA with "
+        "`critic: shared` only.",
+    )
+
+    @model_validator(mode="after")
+    def _one_adapter(self) -> PolicySettings:
+        if self.checkpointing and self.critic == "separate" and self.adapter == "lora":
+            raise ValueError(
+                "checkpointing would compute the critic's activations again with the policy's adapter: take critic: shared"
+            )
+        return self

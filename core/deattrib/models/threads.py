@@ -13,18 +13,28 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from deattrib.models.allocator import keep_freed_memory
+
 SMALL = 20_000_000  # parameters
+
+
+def is_small(model: nn.Module) -> bool:
+    """Whether a model is so small that work is dearer than memory."""
+    return sum(parameter.numel() for parameter in model.parameters()) < SMALL
 
 
 @contextmanager
 def one_thread_if_small(model: nn.Module) -> Iterator[bool]:
     """Inside, operations on a CPU take one thread where the model is small, else as many as before.
 
+    A small model's process keeps the memory that it frees, from then on (`models/allocator.py`).
+
     Yields:
         whether processors are left that way for something else.
     """
-    parameters = list(model.parameters())
-    small = sum(parameter.numel() for parameter in parameters) < SMALL and all(p.device.type == "cpu" for p in parameters)
+    small = is_small(model) and all(parameter.device.type == "cpu" for parameter in model.parameters())
+    if small:
+        keep_freed_memory()
     threads = torch.get_num_threads()
     if not small or threads == 1:
         yield False

@@ -12,6 +12,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from deattrib.models.wide import divergence, is_wide
+
 
 def masked_mean(values: Tensor, mask: Tensor, tokens: Tensor | None = None) -> Tensor:
     """Mean over the true positions of `mask`; 0 where there are none.
@@ -58,8 +60,15 @@ def distillation_loss(logits: Tensor, teacher_logits: Tensor, mask: Tensor, toke
     return masked_mean(token_kl(teacher_logits, logits), mask, tokens)
 
 
-def token_kl(p_logits: Tensor, q_logits: Tensor) -> Tensor:
-    """KL(p || q) per position. [B, T, V] each -> [B, T] float32, at least 0 up to rounding."""
+def token_kl(p_logits: Tensor, q_logits: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """KL(p || q) per position. [B, T, V] each -> [B, T] float32, at least 0 up to rounding.
+
+    Where the logits are wide, p is taken for a constant.
+    """
+    if is_wide(q_logits):
+        return divergence(p_logits, q_logits, temperature)
+    if temperature != 1.0:
+        p_logits, q_logits = p_logits / temperature, q_logits / temperature
     p = torch.log_softmax(p_logits.float(), -1)
     q = torch.log_softmax(q_logits.float(), -1)
     return (p.exp() * (p - q)).sum(-1)

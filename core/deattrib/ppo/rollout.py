@@ -13,8 +13,10 @@ from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
-from deattrib.models.policy import Policy
+from deattrib.models.policy import Policy, PolicyOutput
 from deattrib.models.ranks import ALONE, World
+from deattrib.models.threads import is_small
+from deattrib.models.wide import entropy_of
 from deattrib.ppo import advantages as adv
 from deattrib.ppo.losses import masked_mean, token_kl
 from deattrib.ppo.reference import Reference
@@ -33,6 +35,21 @@ class AttributionSource(Protocol):
         """Attribution in [0, 1]: [B], or [B, k] for the prefixes `ends`."""
 
 
+class Seen:
+    """What the policy said of the rollout, differentiable, for whoever asks first: after an update it is out of date.
+
+    The first update on a whole batch would compute the very same again.
+    """
+
+    def __init__(self, output: PolicyOutput) -> None:
+        self._output: PolicyOutput | None = output
+
+    def take(self) -> PolicyOutput | None:
+        """The output, once."""
+        output, self._output = self._output, None
+        return output
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollout:
     """One batch of experience. Tensors are [B, T] float32 and 0 at padding unless said otherwise."""
@@ -47,13 +64,15 @@ class Rollout:
     attribution: Tensor  # [B], whole responses
     empty: Tensor  # [B] bool
     tokens: Tensor | None = None  # valid tokens of the batch that this is a process' part of; None: it is the batch
+    seen: Seen | None = None
 
     def rows(self, index: Tensor, world: World = ALONE) -> Rollout:
         """One minibatch, or this process' part of it."""
         own = index[world.own(len(index))] if world.size > 1 else index
-        names = [item.name for item in fields(self) if item.name not in ("batch", "tokens")]
+        names = [item.name for item in fields(self) if item.name not in ("batch", "tokens", "seen")]
         tokens = self.mask[index].sum() if world.size > 1 else None
-        return Rollout(self.batch.rows(own), **{name: getattr(self, name)[own] for name in names}, tokens=tokens)
+        seen = self.seen if len(own) == len(self.batch) else None
+        return Rollout(self.batch.rows(own), **{name: getattr(self, name)[own] for name in names}, tokens=tokens, seen=seen)
 
 
 @torch.no_grad()
@@ -82,7 +101,8 @@ def collect(
     batch, whole = _sampled(policy, asked, settings, generator, world)
     prompts, owners, others = world.mine(asked), [example.owner for example in world.mine(examples)], world.mine(others)
     rows = Rows.from_tokens(policy.codec, prompts, batch.to("cpu"), owners)
-    with autocast(policy.device, settings.bf16):
+    again = world.size == 1 and keeps_graph(policy, settings)
+    with autocast(policy.device, settings.bf16), torch.set_grad_enabled(again):
         output = policy(batch)
     current = gather_log_probs(output.logits, batch.response_ids, temperature=settings.temperature)
     log_probs = _old_log_probs(policy, batch, settings) if settings.refresh == "epoch" else current
@@ -94,9 +114,7 @@ def collect(
     base = token_rewards(attribution, lengths, empty, settings.reward, chance=chance_level(source, settings))
     with autocast(policy.device, settings.bf16):
         penalty = _penalty(policy, reference, settings, prompts, owners, batch, output.logits, current, others)
-    spread = torch.log_softmax(output.logits.float(), -1)
-    entropy = -(spread.exp() * spread).sum(-1)
-    log_probs, values, penalty, entropy = map(world.joined, (log_probs, output.values, penalty, entropy))
+    log_probs, values, penalty, entropy = map(world.joined, (log_probs, output.values, penalty, entropy_of(output.logits)))
     rewards = (base - settings.reward.kl * penalty) * mask
     values = values * mask
     per_remaining = settings.reward.normalise == "remaining"
@@ -115,8 +133,18 @@ def collect(
         "empty": float(empty.float().mean()),
         "distinct": len(set(responses)) / len(responses),
     }
-    rollout = Rollout(whole, mask, log_probs * mask, values, rewards, advantages, returns, last, empty)
+    seen = Seen(output) if again else None
+    rollout = Rollout(whole, mask, log_probs * mask, values, rewards, advantages, returns, last, empty, seen=seen)
     return rollout, figures
+
+
+def keeps_graph(policy: Policy, settings: PPOSettings) -> bool:
+    """Whether the first update takes over the rollout's own forward pass.
+
+    It must be of the whole batch and of the policy that sampled. A large model's activations are not kept meanwhile: the
+    other terms of the loss need the memory.
+    """
+    return settings.minibatch_size >= settings.batch_size and is_small(policy)
 
 
 def _sampled(
@@ -129,6 +157,7 @@ def _sampled(
         temperature=settings.temperature,
         generator=generator,
         old=settings.refresh == "epoch",
+        how=settings.rollout,
         world=world,
     )
     if world.size == 1:
@@ -165,7 +194,7 @@ def _penalty(
         return torch.zeros_like(log_probs)
     other, kept = reference.logits(prompts, owners, batch, others)
     if settings.reward.kl_estimator == "full":
-        return token_kl(logits / settings.temperature, other / settings.temperature) * kept
+        return token_kl(logits, other, temperature=settings.temperature) * kept
     return kl_penalty(log_probs, gather_log_probs(other, batch.response_ids, temperature=settings.temperature)) * kept
 
 

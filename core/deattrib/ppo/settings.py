@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 from typing import Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
+
+from deattrib.models.recipes import RolloutSettings
 
 ReferenceName = Literal["old", "original", "base", "counterfactual", "none"]
 
@@ -172,10 +174,22 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
     )
     stop_patience: int = Field(5, ge=1, description="... in so many batches running.")
     bf16: bool = Field(False, description="Mixed precision with bfloat16 (losses stay in float32).")
+    rollout: RolloutSettings = RolloutSettings()
     reward: RewardSettings = RewardSettings()
     retain: RetainSettings = RetainSettings()
     anchor: AnchorSettings = AnchorSettings()
     health: HealthSettings = HealthSettings()
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> PPOSettings:
+        if self.batch_size % self.rollout.samples:
+            raise ValueError(f"batch_size {self.batch_size} is not a multiple of rollout.samples {self.rollout.samples}")
+        return self
+
+    @property
+    def prompts(self) -> int:
+        """Different prompts per step."""
+        return self.batch_size // self.rollout.samples
 
     @property
     def updates(self) -> int:
@@ -190,7 +204,7 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
 
     def steps_on(self, rows: int) -> int:
         """Rollout batches for so many forget rows."""
-        return self.steps if self.data_epochs is None else -(-rows * self.data_epochs // self.batch_size)
+        return self.steps if self.data_epochs is None else -(-rows * self.data_epochs // self.prompts)
 
     def share_of_peak(self, step: int, steps: int) -> float:
         """Share of the peak learning rate at a step (from 0) of so many."""

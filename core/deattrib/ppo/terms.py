@@ -14,7 +14,7 @@ from deattrib.ppo.settings import PPOSettings
 
 def ppo_term(policy: Policy, part: Rollout, settings: PPOSettings) -> tuple[Tensor, dict[str, float]]:
     """The weighted loss, a scalar, and how far the policy is from the one that the responses were sampled from."""
-    output = policy(part.batch)
+    output = (part.seen.take() if part.seen is not None else None) or policy(part.batch)
     log_probs = gather_log_probs(output.logits, part.batch.response_ids, temperature=settings.temperature)
     tokens = part.tokens
     surrogate = policy_loss(log_probs, part.log_probs, part.advantages, part.mask, clip=settings.clip, tokens=tokens)

@@ -156,7 +156,8 @@ class Unlearner:
         figures: dict[str, float] = {}
         rollout: Rollout | None = None
         self._refresh()
-        rows = self.forget.draw(self.settings.batch_size) if self.settings.policy_weight > 0 else []
+        rows = self.forget.draw(self.settings.prompts) if self.settings.policy_weight > 0 else []
+        rows = [row for row in rows for _ in range(self.settings.rollout.samples)]
         others = self.reference.draw([row.owner for row in rows], self.rng)
         with self.lessons.ahead(self.settings.updates) as lessons:
             if rows:
@@ -179,7 +180,7 @@ class Unlearner:
         """pi_old <- pi at the start of every pass over the forget set (paper), where an old policy is kept at all."""
         drawn, items = self.forget.drawn, len(self.forget.items)
         # A pass also ends inside a batch, wherever the batch size does not divide the rows.
-        if self.settings.keeps_old and drawn and drawn // items > (drawn - self.settings.batch_size) // items:
+        if self.settings.keeps_old and drawn and drawn // items > (drawn - self.settings.prompts) // items:
             self.policy.remember()
 
     def _learn(self, rollout: Rollout | None, lessons: Drawn) -> dict[str, float]:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from deattrib.models.wide import AT_ONCE
 from deattrib.runs.dry_model import Sizes
 
 ADAM = 2  # moments per trained value
 LOGIT_COPIES = 4  # float32 copies of the logits at their peak: as computed, tempered, log-softmax, gradient
+WIDE_COPIES = 2  # in the model's own dtype, where the others are made piece by piece: as computed, gradient
+PIECES = 4  # of AT_ONCE bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +41,14 @@ class Cost:
         width: bytes of one frozen weight.
         mixed: bfloat16 autocast over float32 weights.
         full: the policy trains all weights.
+        recompute: a block's activations are computed again in the backward pass.
     """
 
     sizes: Sizes
     width: int
     mixed: bool = False
     full: bool = False
+    recompute: bool = False
 
     # -- work ---------------------------------------------------------------------------------------------------------
     def forward(self, rows: float, prompt: float, response: float, *, adapter: bool = False) -> Work:
@@ -65,7 +70,7 @@ class Cost:
         once = self.forward(rows, prompt, response, adapter=True)
         attention = Work(4 * sizes.layers * sizes.heads * sizes.head_width * (prompt + response) * tokens)
         own = Work(2 * (sizes.body + sizes.head if self.full else sizes.adapter) * tokens)
-        return once * 2 + attention + own
+        return once * (3 if self.recompute else 2) + attention + own
 
     def decoding(self, rows: float, prompt: float, response: float, *, batch: float) -> Work:
         """Sampling with a cache: the prompt at once, then a token at a time, for each of which all weights are read."""
@@ -99,8 +104,16 @@ class Cost:
         half = self.mixed or self.width == 2
         copies = 4 * (2 * sizes.hidden + 5 * sizes.hidden + attention + sizes.intermediate) if half else 0
         per_token = elements * (2 if half else 4) + copies
-        logits = responses * rows * sizes.vocabulary * ((2 if half else 0) + 4 * LOGIT_COPIES)
-        return rows * tokens * sizes.layers * per_token + logits
+        kept = sizes.layers * per_token
+        if self.recompute:  # what goes into each block, and one block's own
+            kept = sizes.layers * sizes.hidden * (2 if half else 4) + per_token
+        return rows * tokens * kept + self._logits(responses * rows, half)
+
+    def _logits(self, positions: float, half: bool) -> float:
+        numbers = positions * self.sizes.vocabulary
+        if numbers * 4 > AT_ONCE:
+            return numbers * WIDE_COPIES * (2 if half else 4) + PIECES * AT_ONCE
+        return numbers * ((2 if half else 0) + 4 * LOGIT_COPIES)
 
     def cache(self, rows: float, tokens: float) -> float:
         """Bytes of keys and values of one batch being decoded."""

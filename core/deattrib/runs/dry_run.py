@@ -137,7 +137,13 @@ def _estimates(
     config: RunConfig, settings: PPOSettings, corpus: Corpus, sizes: Sizes, lengths: Lengths, on: str | None
 ) -> dict[str, Any]:
     half = config.model.dtype != "float32" or settings.bf16
-    cost = Cost(sizes, WIDTHS[config.model.dtype], settings.bf16, full=config.policy.adapter == "full")
+    cost = Cost(
+        sizes,
+        WIDTHS[config.model.dtype],
+        settings.bf16,
+        full=config.policy.adapter == "full",
+        recompute=config.policy.checkpointing,
+    )
     parts = memory(config, settings, cost, lengths)
     loop = sum(value for name, value in parts.items() if name != MERGED)
     rate = rate_of(on, half=half)

@@ -132,7 +132,7 @@ class Loop:
 
     def _step(self, events: EventLog | Unwritten, timings: TimingLog | Unwritten) -> None:
         unlearner, start = self.unlearner, time.perf_counter()
-        masked = self.reward.masked
+        masked, before = self.reward.masked, self.reward.seconds
         self.reward.at_step(unlearner.step + 1)
         step = next(unlearner)
         seconds = time.perf_counter() - start
@@ -140,7 +140,7 @@ class Loop:
         self.world.together(partial(self._log, step, masked, events))
         if unlearner.rollback:
             self._roll_back()
-        self.world.together(partial(self._log_end, step, seconds, events, timings))
+        self.world.together(partial(self._log_end, step, seconds, self.reward.seconds - before, events, timings))
         self._tell(step)
         # What is gone back to must not hold the beginnings of a fault.
         sound = unlearner.settings.health.on_fault != "rollback" or not unlearner.health.running
@@ -160,11 +160,14 @@ class Loop:
             message = f"{masked} scores of {self.reward.name} were not finite and were masked"
             events.append("warning", step.number, message=message)
 
-    def _log_end(self, step: Step, seconds: float, events: EventLog | Unwritten, timings: TimingLog | Unwritten) -> None:
+    def _log_end(
+        self, step: Step, seconds: float, reward: float, events: EventLog | Unwritten, timings: TimingLog | Unwritten
+    ) -> None:
         if self.unlearner.stopped is not None:
             events.append("stop", step.number, reason=self.unlearner.stopped)
         self.logged = self.unlearner.step
-        timings.append("step", step.number, seconds, **({"processes": self.world.size} if self.world.size > 1 else {}))
+        several = {"processes": self.world.size} if self.world.size > 1 else {}
+        timings.append("step", step.number, seconds, reward=reward, **several)
 
     def _asked(self) -> int | None:
         """The signal that came to any of the processes: all end with the same step."""
