@@ -52,8 +52,20 @@ def test_every_process_needs_a_row(changes: dict[str, Any], named: str) -> None:
 
 
 def test_what_is_not_used_needs_none() -> None:
-    unused = small(minibatch_size=1, policy_weight=0.0, anchor={"hinge": 0.0, "kl": 0.0, "batch_size": 1})
+    changes: dict[str, Any] = {"minibatch_size": 1, "anchor": {"hinge": 0.0, "kl": 0.0, "batch_size": 1}}
+    with pytest.raises(ConfigError, match=r"ppo\.minibatch_size: 1 rows"):
+        check_split(small(**changes), Part(0, 3), Unlearner)
+    unused = small(**changes, policy_weight=0.0)
+    assert unused.anchor.batch_size < 3  # it would be refused by its size, too
     check_split(unused, Part(0, 3), Unlearner)
+
+
+@pytest.mark.parametrize("rollout", [{"backend": "vllm"}, {"batch_size": 2}])
+def test_processes_sample_together(rollout: dict[str, Any]) -> None:
+    check_split(small(rollout=rollout), ALONE, Unlearner)
+    check_split(small(rollout=rollout, policy_weight=0.0), Part(0, 2), Unlearner)
+    with pytest.raises(ConfigError, match="2 processes sample their rows together"):
+        check_split(small(rollout=rollout), Part(0, 2), Unlearner)
 
 
 def test_a_method_says_that_its_own_loss_can_be_split() -> None:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 from tests.runs.tiny import TINY
+from tests.torchrun import torchrun
 from typer.testing import CliRunner
 
 from deattrib.cli.main import app
@@ -86,26 +85,8 @@ class Place:
         run(config, output=path / "one", cache=self.cache)
 
     def launch(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        known = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "DEATTRIB_CACHE": str(self.cache),
-            "PYTHONPATH": os.pathsep.join(sys.path),
-        }
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--nproc_per_node",
-            "2",
-            "--standalone",
-            "-m",
-            "deattrib",
-            "run",
-        ]
-        return subprocess.run(
-            [*command, *arguments], env={**known, **environment}, cwd=self.path, capture_output=True, text=True, timeout=280
-        )
+        environment = {"DEATTRIB_CACHE": str(self.cache), **environment}
+        return torchrun("deattrib", "run", *arguments, cwd=self.path, **environment)
 
     def same_as_one(self, name: str) -> None:
         """Events of the run but for rounding, and the rows of its models."""

@@ -69,6 +69,3 @@ def _at_least(states: Tensor, tokens: int) -> Tensor:
     larger: Tensor = states.new_empty(rows, heads, tokens, width)
     larger[:, :, :filled] = states
     return larger
-
-
-__all__ = ["with_room"]

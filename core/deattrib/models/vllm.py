@@ -47,8 +47,6 @@ class Vllm:
         self._numbers = itertools.count(1)
 
     def sample(self, model: nn.Module, batch: TokenBatch, asked: Asked) -> TokenBatch:
-        if asked.world.size > 1:
-            raise ConfigError("ppo.rollout.backend 'vllm' samples for one process only: set it to hf, or start one process.")
         adapted: Any = model
         engine = self._started()
         number = next(self._numbers)

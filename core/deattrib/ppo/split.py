@@ -24,7 +24,7 @@ def check_split(settings: PPOSettings, world: World, method: type) -> None:
 
     Raises:
         ConfigError: a batch has fewer rows than there are processes (which of them would have none), or the method's loss is
-            not written for parts of a batch.
+            not written for parts of a batch, or rollouts are not sampled by the policy, all at once.
     """
     if world.size == 1:
         return
@@ -34,6 +34,11 @@ def check_split(settings: PPOSettings, world: World, method: type) -> None:
             f"split over {world.size}. Start it without a launcher; where the method is yours, see `splits` in docs/methods.md."
         )
     rollouts = settings.policy_weight > 0
+    if rollouts and (settings.rollout.backend != "hf" or settings.rollout.batch_size is not None):
+        raise ConfigError(
+            f"ppo.rollout: {world.size} processes sample their rows together, each step of all at once: set backend to hf and "
+            "batch_size to null, or start one process."
+        )
     minibatch = min(settings.minibatch_size, settings.batch_size)
     anchored = settings.anchor.hinge > 0 or settings.anchor.kl > 0
     sizes = {
