@@ -77,9 +77,10 @@ def make_backend(name: str, settings: PolicySettings, original: nn.Module) -> Ba
 
 
 def in_parts(backend: Backend, model: nn.Module, batch: TokenBatch, asked: Asked) -> TokenBatch:
-    """Sample a batch, in parts of prompts of similar length where that is asked for; the rows come back in their order."""
-    if asked.world.size > 1:  # all processes take as many steps together
-        return backend.sample(model, batch, asked)
+    """Sample a batch, in parts of prompts of similar length where that is asked for; the rows come back in their order.
+
+    Parts are for one process: several take each step together (`ppo/split.py` refuses both at once).
+    """
     size = asked.how.batch_size
     groups = len(batch) // asked.how.samples
     if size is None or size >= groups:
