@@ -1,4 +1,4 @@
-"""What several processes cannot do together is refused before anything is computed."""
+"""What several processes cannot do together is refused before the first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether a run can be split over several processes, asked before anything is computed."""
+"""Whether a run can be split over several processes, asked when the loop is made, before its first step."""
 
 from __future__ import annotations
 
