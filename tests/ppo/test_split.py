@@ -15,6 +15,8 @@ from deattrib.methods.npo import NPO
 from deattrib.models.ranks import ALONE
 from deattrib.ppo.split import check_split, splits
 from deattrib.ppo.unlearner import Unlearner
+from deattrib.runs.config import build_config
+from deattrib.runs.pipeline import check_scorers
 
 
 class Own(Method):
@@ -74,3 +76,10 @@ def test_a_method_says_that_its_own_loss_can_be_split() -> None:
     check_split(small(), ALONE, Changed)
     with pytest.raises(ConfigError, match="Method 'npo' runs in one process only"):
         check_split(small(), Part(0, 2), Changed)
+
+
+def test_a_run_that_cannot_be_split_is_refused_by_its_config_alone() -> None:
+    config = build_config(data={"ppo": {"batch_size": 2}})
+    check_scorers(config)
+    with pytest.raises(ConfigError, match=r"ppo\.batch_size: 2 rows cannot be split over 3 processes"):
+        check_scorers(config, Part(0, 3))

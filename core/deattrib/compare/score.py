@@ -61,10 +61,15 @@ def closeness(value: float, original: float, oracle: float) -> float:
 def closenesses(rows: Rows, row: str = "unlearned") -> dict[str, float]:
     """Closeness of each part of which `row`, original and oracle all have the figure.
 
+    A figure that the original and the oracle have and an unlearned model has not (no answer is left to have a perplexity) is
+    as far away as can be, 0.01: it does not leave the score.
+
     Args:
         rows: those of `metrics.json`.
         row: the model to look at; "oracle_second" says how far two oracles are apart.
     """
+    if not mapping(rows.get(row)):
+        return {}
     found = {}
     for part in PARTS:
         value = attacks(rows, row) if part.key == ATTACKS else _closeness_of(rows, row, part.key)
@@ -106,8 +111,10 @@ def collapse(rows: Rows, row: str = "unlearned") -> list[str]:
 
 def _closeness_of(rows: Rows, row: str, key: str) -> float | None:
     value, original, oracle = (figure(mapping(rows.get(name)).get(key)) for name in (row, "original", "oracle"))
-    if value is None or original is None or oracle is None:
+    if original is None or oracle is None:
         return None
+    if value is None:
+        return LEAST if row == "unlearned" else None
     return closeness(value, original, oracle)
 
 

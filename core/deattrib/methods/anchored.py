@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from deattrib.ppo.search import Span
+from deattrib.ppo.search import ANCHORED
 from deattrib.ppo.settings import PPOSettings
 from deattrib.ppo.unlearner import Unlearner
 
@@ -19,7 +19,7 @@ class Anchored(Unlearner):
     """The anchored term alone: likelihood down to its counterfactual level, no rollouts."""
 
     name = "anchored"
-    search = {"ppo.anchor.hinge": Span(0.25, 2.0, relative=True), "ppo.anchor.kl": Span(0.25, 2.0, relative=True)}
+    search = ANCHORED
 
     class Params(BaseModel):
         """Weights of the anchored term; null follows `ppo.anchor`."""

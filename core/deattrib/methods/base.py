@@ -7,6 +7,7 @@ rollouts and anchored term; so a method differs from DareU by its loss alone, an
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,11 +17,11 @@ from torch import Tensor
 from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
-from deattrib.ppo.data import Cycle
+from deattrib.ppo.data import Cycle, thin
 from deattrib.ppo.lessons import Lesson
 from deattrib.ppo.losses import masked_mean
 from deattrib.ppo.rollout import Rollout
-from deattrib.ppo.search import SearchSpace
+from deattrib.ppo.search import PACE, Choice, SearchSpace, Span
 from deattrib.ppo.settings import PPOSettings
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.ppo.update import Term
@@ -31,7 +32,12 @@ class Method(Unlearner):
 
     name = "method"
     splits = False  # True: `forget_loss` divides by `tokens` or `row_mean`, and draws for `whole_of` its rows
-    search: ClassVar[SearchSpace] = {}  # what `deattrib tune` tries besides learning rate and steps
+    pace: ClassVar[SearchSpace] = {  # a step is one update here, where the engine makes `ppo.epochs` (3) of them
+        **PACE,
+        "ppo.steps": Span(0.5, 12.0, whole=True, relative=True),
+        "dropped_words": Choice((0.0, 0.3)),
+    }
+    search: ClassVar[SearchSpace] = {}  # what `deattrib tune` tries besides
 
     class Params(BaseModel):
         """What every method has; what is null follows `ppo`."""
@@ -46,15 +52,18 @@ class Method(Unlearner):
             "none", description="Retain term: none, cross-entropy on retain answers, or KL from the original model there."
         )
         retain_weight: float = Field(1.0, ge=0, description="Weight of the retain term.")
+        dropped_words: float = Field(
+            0.0, ge=0, lt=1, description="Share of retain prompts' words left out, as `ppo.retain.dropped_words` of dareu."
+        )
 
     @classmethod
     def settle(cls, settings: PPOSettings, params: Any) -> PPOSettings:
-        """The loop's settings for this method: no rollouts, no anchored term, one update per step, rows as they are."""
+        """The loop's settings for this method: no rollouts, no anchored term, one update per step."""
         changes: dict[str, Any] = {
             "policy_weight": 0.0,
             "epochs": 1,
             "refresh": "batch",
-            "retain": settings.retain.model_copy(update={"weight": 0.0, "dropped_words": 0.0}),
+            "retain": settings.retain.model_copy(update={"weight": 0.0, "dropped_words": params.dropped_words}),
             "anchor": settings.anchor.model_copy(update={"hinge": 0.0, "kl": 0.0, "weighted": False}),
         }
         if params.steps is not None:
@@ -91,8 +100,12 @@ class Method(Unlearner):
         return self.world.mine(self._drawn)
 
     def next_retain_rows(self) -> Sequence[Example]:
-        """The same for retain rows."""
-        return self.world.mine(self.retain.draw(self.settings.retain.batch_size))
+        """The same for retain rows, `dropped_words` of their prompts left out."""
+        rows, share = self.retain.draw(self.settings.retain.batch_size), self.settings.retain.dropped_words
+        if share > 0:
+            names = self.corpus.identities
+            rows = [replace(row, prompt=thin(row.prompt, share, self.rng, names=names.get(row.owner, ()))) for row in rows]
+        return self.world.mine(rows)
 
     def whole_of(self, rows: Sequence[Example]) -> Sequence[Example]:
         """The batch of forget rows that these are this process' part of: what is random is drawn for all of it."""

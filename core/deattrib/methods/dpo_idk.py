@@ -29,7 +29,7 @@ class IdkDPO(Method):
 
     name = "dpo-idk"
     splits = True
-    search = {"beta": Span(0.01, 1.0), "retain": Choice(("none", "loss", "kl"))}
+    search = {"beta": Span(0.01, 1.0), "retain": Choice(("none", "loss", "kl")), "retain_weight": Span(0.01, 10.0)}
 
     class Params(Method.Params):
         """Weights of IdkDPO."""

@@ -21,7 +21,7 @@ from deattrib.methods.base import Method
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_logits
 from deattrib.ppo.losses import masked_mean
-from deattrib.ppo.search import Span
+from deattrib.ppo.search import Choice, Span
 
 
 class RMU(Method):
@@ -29,14 +29,13 @@ class RMU(Method):
 
     name = "rmu"
     splits = True
-    search = {"steering": Span(1.0, 50.0), "alpha": Span(1.0, 2000.0)}
+    search = {"steering": Span(1.0, 50.0), "alpha": Span(0.1, 2000.0), "depth": Choice((0.25, 0.5, 0.75))}
 
     class Params(Method.Params):
         """Weights of RMU; its retain term is `alpha`, so `retain` and `retain_weight` have no effect."""
 
-        layer: int | None = Field(
-            None, ge=0, description="Block whose output is steered, from 0; null: a quarter of the way up."
-        )
+        layer: int | None = Field(None, ge=0, description="Block whose output is steered, from 0; null: as `depth` says.")
+        depth: float = Field(0.25, ge=0, lt=1, description="Without `layer`: how far up, as a share of the blocks.")
         steering: float = Field(6.5, gt=0, description="c: length of the target (6.5 in the paper, for a model of 7B).")
         alpha: float = Field(1200.0, ge=0, description="Weight of the retain distance (1200 in the paper).")
 
@@ -44,7 +43,7 @@ class RMU(Method):
         super().__init__(*arguments, **named)
         config = self.policy.backbone.config.get_text_config()
         count = int(config.num_hidden_layers)
-        self.layer = count // 4 if self.params.layer is None else self.params.layer
+        self.layer = int(count * self.params.depth) if self.params.layer is None else self.params.layer
         if self.layer >= count:
             raise ConfigError(
                 f"Method 'rmu': layer {self.layer} does not exist; the model has {count} blocks, 0 to {count - 1}."

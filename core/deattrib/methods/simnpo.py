@@ -28,7 +28,7 @@ class SimNPO(Method):
 
     name = "simnpo"
     splits = True
-    search = {"beta": Span(0.5, 10.0), "retain_weight": Span(0.1, 10.0)}
+    search = {"beta": Span(0.5, 10.0), "retain_weight": Span(0.1, 50.0)}
 
     class Params(Method.Params):
         """Weights of SimNPO."""
@@ -36,6 +36,11 @@ class SimNPO(Method):
         beta: float = Field(2.5, gt=0, description="Inverse temperature of the mean log-likelihood.")
         gamma: float = Field(0.0, ge=0, description="Reward margin.")
         retain: Literal["none", "loss", "kl"] = Field("loss", description="As in the paper: cross-entropy.")
+        retain_weight: float = Field(
+            7.3,
+            ge=0,
+            description="Theirs for TOFU's forget05, as 1 : 0.1375; for forget10 8, with beta 4.5.",
+        )
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
         batch = self.encode(rows)

@@ -4,8 +4,8 @@
         search = {"beta": Span(0.01, 1.0)}
 
 A name without a dot is one of the method's own `Params`, one with a dot a setting of the run ("ppo.retain.weight"). Learning
-rate and steps are searched for every method (`LOOP`), relative to the config's, since what they should be depends on the
-model and not on the method.
+rate and steps are searched for every method (its `pace`), relative to the config's, since what they should be depends on
+the model and not on the method.
 """
 
 from __future__ import annotations
@@ -64,7 +64,13 @@ class Choice:
 
 
 SearchSpace = Mapping[str, Span | Choice]
-LOOP: SearchSpace = {
-    "ppo.learning_rate": Span(0.03, 1.5, relative=True),
+PACE: SearchSpace = {
+    "ppo.learning_rate": Span(0.03, 3.5, relative=True),  # the paper's search for its baselines ends at 3.3 times its own rate
     "ppo.steps": Span(0.5, 4.0, whole=True, relative=True),
 }
+ANCHORED: SearchSpace = {
+    "ppo.retain.weight": Span(0.25, 2.0, relative=True),
+    "ppo.anchor.hinge": Span(0.25, 2.0, relative=True),
+    "ppo.anchor.kl": Span(0.25, 2.0, relative=True),
+}
+"""Of the engine with and without rollouts alike: tuned, they differ by what PPO adds and not by what was tuned."""

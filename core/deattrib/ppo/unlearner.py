@@ -31,7 +31,7 @@ from deattrib.ppo.lessons import Drawn, Lesson, Lessons, Taught
 from deattrib.ppo.losses import distillation_loss
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.rollout import AttributionSource, Rollout, collect
-from deattrib.ppo.search import SearchSpace, Span
+from deattrib.ppo.search import ANCHORED, PACE, SearchSpace, Span
 from deattrib.ppo.settings import PPOSettings
 from deattrib.ppo.split import check_split
 from deattrib.ppo.terms import ppo_term
@@ -64,10 +64,8 @@ class Unlearner:
 
     name: ClassVar[str] = "dareu"
     splits: ClassVar[bool] = True  # the loss is written so that what processes make of parts of a batch adds up to the batch's
-    search: ClassVar[SearchSpace] = {
-        "ppo.policy_weight": Span(0.25, 4.0, relative=True),
-        "ppo.retain.weight": Span(0.25, 2.0, relative=True),
-    }
+    pace: ClassVar[SearchSpace] = PACE  # what `deattrib tune` tries of learning rate and steps, and of `search` besides
+    search: ClassVar[SearchSpace] = {"ppo.policy_weight": Span(0.25, 4.0, relative=True), **ANCHORED}
 
     class Params(BaseModel, extra="forbid", frozen=True):
         """Settings of a method beyond those of the loop; PPO's are all in `ppo`."""

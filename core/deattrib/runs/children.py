@@ -1,8 +1,8 @@
 """Runs side by side: who may begin, what came of each. How a run is begun is a launcher's affair.
 
-`Processes` gives each run a process of its own with few threads (`deattrib.runs.child`); `runs/sweeps.py` submits it as a job.
-Runs that share original and oracles are not begun together while those are still to be made: the first of them makes the
-models, the others find them in the cache. A run that fails is a message, not the end of the others.
+`ProcessLauncher` gives each run a process of its own with few threads (`deattrib.runs.child`); `runs/sweeps.py` submits it
+as a job. Runs that share original and oracles are not begun together while those are still to be made: the first of them
+makes the models, the others find them in the cache. A run that fails is a message, not the end of the others.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def job_of(cell: Cell, folder: Path, cache: Path, threads: int) -> dict[str, Any
     return {"parent": os.getpid(), "config": config, "folder": str(folder), "cache": str(cache), "threads": threads}
 
 
-class Processes:
+class ProcessLauncher:
     """Runs as processes of this one, which end when it does.
 
     Args:

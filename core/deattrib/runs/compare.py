@@ -13,7 +13,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from deattrib.compare.page import render
 from deattrib.compare.table import csv_text, long_rows, parquet_bytes
 from deattrib.errors import ConfigError, RunError, did_you_mean
 from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json, atomic_write_text
-from deattrib.runs.children import Launcher, Processes, Say, carry_out, finished
+from deattrib.runs.children import Launcher, ProcessLauncher, Say, carry_out, finished
 from deattrib.runs.folder import read_manifest
 from deattrib.runs.matrix import Cell, Matrix
 from deattrib.runs.pipeline import check_scorers
@@ -57,7 +57,7 @@ class Executor:
         if self.kind == "processes":
             if self.settings:
                 raise ConfigError("--executor-set is for submitit's executors: give --executor local or slurm with it.")
-            return Processes(cache, output / "logs")
+            return ProcessLauncher(cache, output / "logs")
         from deattrib.runs.sweeps import KINDS, Jobs
 
         if self.kind not in KINDS:
@@ -94,7 +94,8 @@ def compare(
     launcher = (executor or Executor()).launcher(output, cache, say)
     folders = find_folders(cells, output)
     _write_cells(matrix, cells, folders, {}, output)  # so that --results shows what is finished, whatever happens to us
-    errors = make_runs(cells, folders, launcher, jobs=jobs, say=say, gather=lambda: _gather(output))
+    known: dict[Path, ComparedRun] = {}
+    errors = make_runs(cells, folders, launcher, jobs=jobs, say=say, gather=lambda: _gather(output, known))
     _write_cells(matrix, cells, folders, errors, output)
     return write_comparison(_name(matrix), read_cells(output), output, samples=samples)
 
@@ -128,9 +129,11 @@ def make_runs(
     return carry_out(list(work.values()), jobs=jobs, launcher=launcher, say=say, gather=gather)
 
 
-def _gather(output: Path) -> None:
-    """results.csv of the runs that have finished so far; the page waits for the last one."""
-    runs = [run for run in read_cells(output) if run.metrics is not None]
+def _gather(output: Path, known: dict[Path, ComparedRun]) -> None:
+    """results.csv of the runs that have finished so far, each read once; the page waits for the last one."""
+    runs = read_cells(output, known=known)
+    known |= {run.folder: run for run in runs if run.folder is not None and run.metrics is not None}
+    runs = [run for run in runs if run.metrics is not None]
     over, _ = shared_parts(runs)
     atomic_write_text(output / RESULTS, csv_text(list(long_rows(runs, over))))
 
@@ -150,8 +153,11 @@ def _write_cells(
     atomic_write_json(output / CELLS, {"schema": 1, "name": _name(matrix), "cells": listed})
 
 
-def read_cells(folder: Path) -> list[ComparedRun]:
+def read_cells(folder: Path, *, known: Mapping[Path, ComparedRun] | None = None) -> list[ComparedRun]:
     """The runs of a comparison's folder; those of a plain folder of runs where nothing was compared yet.
+
+    Args:
+        known: runs by folder that need not be read again, since they are finished.
 
     Raises:
         RunError: there are none.
@@ -170,7 +176,13 @@ def read_cells(folder: Path) -> list[ComparedRun]:
         raise RunError(
             f"{path} is not what `deattrib compare` writes: {error!r}. Remove it to read {folder / 'runs'}."
         ) from error
-    return [read_run(folder / cell["folder"], label, error=cell["error"]) for label, cell in labels]
+    known = known or {}
+    return [
+        replace(known[path], label=label)
+        if (path := folder / cell["folder"]) in known
+        else read_run(path, label, error=cell["error"])
+        for label, cell in labels
+    ]
 
 
 def write_comparison(name: str, runs: Sequence[ComparedRun], output: Path, *, samples: int = SAMPLES) -> Comparison:

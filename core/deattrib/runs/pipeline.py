@@ -26,8 +26,9 @@ from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.evaluation.rows import evaluation_rows
 from deattrib.methods.choose import choose_method, method_name
-from deattrib.models.ranks import World, open_world
+from deattrib.models.ranks import ALONE, World, open_world
 from deattrib.models.threads import one_thread_if_small
+from deattrib.ppo.split import check_split
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.attacked import choose_attacks
 from deattrib.runs.attributions import chosen_scorers
@@ -97,7 +98,7 @@ def run(
         def opened() -> tuple[RunConfig, Path]:
             nonlocal folder
             if config is not None:
-                check_scorers(config)  # before anything is on disk: a misspelt scorer leaves no run behind
+                check_scorers(config, world)  # before anything is on disk: a misspelt scorer leaves no run behind
             folder, settings = _open(config, output, resume, arguments)
             stack.enter_context(folder)
             return settings, folder.path
@@ -171,13 +172,14 @@ def registry_of(config: RunConfig) -> PluginRegistry:
     return PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
 
 
-def check_scorers(config: RunConfig) -> None:
-    """Raises PluginError or ConfigError when a method, scorer, metric or attack that the config names cannot be made."""
+def check_scorers(config: RunConfig, world: World = ALONE) -> None:
+    """Raises PluginError or ConfigError: a method, scorer, metric or attack cannot be made, or the run not be split so."""
     registry = registry_of(config)
     choose_metrics(config.evaluation.metrics, registry)
     chosen_scorers(config.evaluation.attribution, registry)
     choose_attacks(config.attacks, registry)
-    choose_method(config.method, registry)
+    method = choose_method(config.method, registry)
+    check_split(method.cls.settle(config.ppo, method.params), world, method.cls)
     Attributor(config.reward, registry=registry)
     Attributor(config.referee.scorer or default_referee(config.reward), registry=registry)
 
@@ -218,15 +220,9 @@ def _carry_out(
         spare = stack.enter_context(one_thread_if_small(models.original.model))
         with _timed(seconds, "fit"):
             session = Session(
-                config,
-                corpus,
-                models.original,
-                models.base,
-                registry=registry,
-                cache=cache,
-                retrainer=models.retrainer,
-                world=world,
-            )
+                config, corpus, models.original, models.base,
+                registry=registry, cache=cache, retrainer=models.retrainer, world=world,
+            )  # fmt: skip
             reward, referee = _fitted(session, world, listener, stack)
         with _timed(seconds, "unlearn"):
             unlearner = session.make_unlearner(reward, ahead=spare)

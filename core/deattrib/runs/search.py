@@ -15,7 +15,7 @@ from typing import Any
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.errors import ConfigError
 from deattrib.methods.choose import choose_method
-from deattrib.ppo.search import LOOP, Choice, SearchSpace, Span
+from deattrib.ppo.search import Choice, SearchSpace, Span
 from deattrib.runs.config import RunConfig, build_config
 
 Settings = Mapping[str, Any]
@@ -50,6 +50,8 @@ def with_settings(data: Mapping[str, Any], settings: Settings) -> dict[str, Any]
 def space_of(config: RunConfig, registry: PluginRegistry) -> SearchSpace:
     """What can be tuned of a config's method: learning rate, steps, and what its class declares in `search`.
 
+    What the config sets of the method itself stays as it is.
+
     Raises:
         ConfigError: the class declares something else.
     """
@@ -59,22 +61,29 @@ def space_of(config: RunConfig, registry: PluginRegistry) -> SearchSpace:
             raise ConfigError(
                 f"Method {cls.name!r}: search[{name!r}] is {span!r}; expected a deattrib.Span or deattrib.Choice."
             )
-    return {**LOOP, **cls.search}
+    fixed = set() if isinstance(config.method, str) else set(config.method)
+    fixed |= {f"ppo.{name}" for name in ("steps", "learning_rate") if name in fixed}  # the method's own go over the loop's
+    return {name: span for name, span in {**cls.pace, **cls.search}.items() if name not in fixed}
 
 
-def trials(data: Mapping[str, Any], space: SearchSpace, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+def trials(
+    data: Mapping[str, Any], space: SearchSpace, count: int, *, rows: int | None = None, seed: int = 0
+) -> list[dict[str, Any]]:
     """Settings of `count` trials; the first is {} (the config as it stands).
 
     Args:
         data: the config's data, with its method; relative ranges are relative to its values.
+        rows: how many are to be forgotten: what `ppo.data_epochs` makes of them is what steps are relative to.
         seed: of the sequence.
     """
     from scipy.stats import qmc
 
-    if count < 2:
-        return [{} for _ in range(count)]
+    if count < 2 or not space:
+        return [{} for _ in range(min(count, 1 if not space else count))]
     points = qmc.Halton(d=len(space), scramble=True, seed=seed).random(count - 1)
     own = {name: _own(data, name) for name in space}
+    if rows is not None and "ppo.steps" in space:
+        own["ppo.steps"] = float(build_config(data=data).ppo.steps_on(rows))
     drawn = [
         {name: span.at(float(share), own[name]) for (name, span), share in zip(space.items(), point, strict=True)}
         for point in points

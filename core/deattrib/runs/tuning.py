@@ -94,7 +94,8 @@ def tune(
     config = build_config(data=data)
     check_scorers(config)
     name = choose_method(method, registry).cls.name
-    settings = trials(data, space_of(config, registry), budget // len(seeds))
+    corpora = [load_corpus(config.corpus, seed) for seed in seeds]
+    settings = trials(data, space_of(config, registry), budget // len(seeds), rows=len(corpora[0].forget))
     cells = [_cell(data, name, number, one, seed) for number, one in enumerate(settings) for seed in seeds]
     launcher = (executor or Executor()).launcher(output, cache, say)
     folders = find_folders(cells, output)
@@ -108,8 +109,8 @@ def tune(
     if best is None:
         reasons = next(iter(filter(None, errors.values())), "the runs have no oracle, and without one there is no score")
         raise RunError(f"No trial of {name!r} came to a score: {reasons}")
-    corpora = sorted({load_corpus(config.corpus, seed).fingerprint() for seed in seeds})
-    tuned = Tuned(name, best["settings"], best["score"], tuple(seeds), len(cells), tuple(corpora))
+    prints = sorted({corpus.fingerprint() for corpus in corpora})
+    tuned = Tuned(name, best["settings"], best["score"], tuple(seeds), len(cells), tuple(prints))
     _write(tuned, output / f"{name}.yaml")
     return tuned
 
