@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deattrib.compare.content import build_content, spread
-from deattrib.compare.folders import ComparedRun, find_runs, read_run
+from deattrib.compare.folders import ComparedRun, Label, find_runs, read_run
 
 Make = Callable[..., ComparedRun]
 SEEDS = (0, 1, 2)
@@ -68,6 +68,39 @@ def test_differences_are_only_between_entries_on_the_same_seeds(make_run: Make) 
     assert entry(found, "ga")["behind"] is None and found["entries"][0]["behind"] is None
 
 
+def test_results_on_fewer_seeds_than_others_never_lead(make_run: Make) -> None:
+    failed = [
+        ComparedRun(f"npo-{seed}", Label("npo", "classifier", "", seed), None, None, None, {}, {}, "x") for seed in (1, 2)
+    ]
+    found = content(
+        make_run("npo", seed=0, share=0.0, rows=False), *failed, *[make_run(seed=seed, share=0.3) for seed in SEEDS]
+    )
+    npo = entry(found, "npo")
+    assert npo["score"]["median"] > entry(found, "dareu · classifier")["score"]["median"]
+    assert found["leader"] == "dareu · classifier" and not npo["contends"]
+    assert npo["incomplete"] == "results on 1 of 3 seeds" and npo["interval"] is None  # one run: there is nothing to draw
+
+
+def test_variants_belong_to_the_first_reward_whichever_is_best(make_run: Make) -> None:
+    found = content(
+        *[make_run(seed=seed, share=0.4) for seed in SEEDS],
+        *[make_run(reward="membership", seed=seed, share=0.0) for seed in SEEDS],
+        *[make_run(variant="v", seed=seed, share=0.4) for seed in SEEDS],
+        *[make_run("npo", variant="w", seed=seed) for seed in SEEDS],
+    )
+    assert found["leader"] == "dareu · membership" and found["base"] == "dareu · classifier"
+    assert abs(entry(found, "dareu · classifier · v")["against_base"]["value"]) < 1e-9
+    assert entry(found, "npo · w")["against_base"] is None
+
+
+def test_mixed_settings_and_doubled_seeds_of_one_entry_are_warned_of(make_run: Make) -> None:
+    first, second = make_run(seed=0), make_run(seed=0)
+    other = replace(second, config={**second.config, "ppo": {"steps": 9, "note": ""}})
+    warnings = " ".join(content(first, other)["warnings"])
+    assert "'dareu · classifier' differ in ppo.steps." in warnings and "more than one run of seed 0" in warnings
+    assert content(*[make_run(seed=seed) for seed in SEEDS])["warnings"] == []
+
+
 def test_variants_are_compared_with_the_entry_without_any(make_run: Make) -> None:
     found = content(
         *[make_run(seed=seed) for seed in SEEDS],
@@ -82,7 +115,9 @@ def test_variants_are_compared_with_the_entry_without_any(make_run: Make) -> Non
 
 
 def test_the_score_is_over_what_all_have_and_the_rest_is_said(make_run: Make) -> None:
-    found = content(make_run(seed=0), make_run("npo", seed=0, attribution=None))
+    lacking = make_run("npo", seed=0, attribution=None)
+    lacking.rows["oracle"]["attribution"] = None  # type: ignore[index]
+    found = content(make_run(seed=0), lacking)
     assert "attribution" not in found["parts"] and len(found["parts"]) == 7
     assert any("attribution" in text for text in found["warnings"])
 
@@ -108,8 +143,10 @@ def test_references_are_counted_once_per_seed(make_run: Make) -> None:
 
 
 def test_folders_without_labels_are_told_apart_by_their_names(make_run: Make, tmp_path: Path) -> None:
-    for name in ("classifier-seed0", "demo-classifier-seed1", "anchored-alone-seed0", "demo-npo-classifier-seed0-2"):
-        run = make_run("npo" if "npo" in name else "dareu", seed=int(name.split("seed")[1][0]))
+    names = ("classifier-seed0", "demo-classifier-seed1", "anchored-alone-seed0", "demo-npo-classifier-seed0-2")
+    for name in (*names, "dareu-classifier-seed2-0c08f357", "classifier-trak-seed0"):
+        reward = "classifier+trak" if "trak" in name else "classifier"
+        run = make_run("npo" if "npo" in name else "dareu", reward, seed=int(name.split("seed")[1][0]))
         folder = tmp_path / name
         folder.mkdir()
         (folder / "metrics.json").write_text(json.dumps(run.metrics))
@@ -122,6 +159,8 @@ def test_folders_without_labels_are_told_apart_by_their_names(make_run: Make, tm
         "demo-classifier-seed1": "dareu · classifier",
         "anchored-alone-seed0": "dareu · classifier · anchored-alone",
         "demo-npo-classifier-seed0-2": "npo · demo-npo-classifier-2",  # a second folder of that name: other settings
+        "dareu-classifier-seed2-0c08f357": "dareu · classifier",  # as a comparison names its folders
+        "classifier-trak-seed0": "dareu · classifier+trak",
     }
 
 
@@ -138,6 +177,19 @@ def test_attacks_made_after_the_run_count(make_run: Make, tmp_path: Path) -> Non
     assert found["entries"][0]["closeness"]["attacks"]["median"] == pytest.approx(0.75)
     assert found["entries"][0]["figures"]["attack relearn"]["median"] == 0.3
     assert found["entries"][0]["attack_curves"]["relearn"]["unlearned"] == [[[0, 0.3]]]
+
+
+def test_an_error_of_before_does_not_hide_a_result_that_came_since(make_run: Make, tmp_path: Path) -> None:
+    run = make_run()
+    for name, value in {"metrics.json": run.metrics, "manifest.json": {}, "state.json": {"state": "failed"}}.items():
+        (tmp_path / name).write_text(json.dumps(value))
+    (tmp_path / "config.yaml").write_text("name: demo\n")
+    assert read_run(tmp_path, run.label, error="in use").error == "in use"
+    (tmp_path / "state.json").write_text(json.dumps({"state": "finished"}))
+    again = read_run(tmp_path, run.label, error="in use")
+    assert again.error == "" and again.metrics == run.metrics
+    (tmp_path / "config.yaml").write_bytes(b"name: \xff\n")
+    assert read_run(tmp_path, run.label).metrics is None  # one that cannot be read is a row with its error
 
 
 def test_a_damaged_folder_is_a_run_with_an_error(make_run: Make, tmp_path: Path) -> None:

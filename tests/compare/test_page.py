@@ -129,6 +129,12 @@ def test_nothing_to_compare_is_still_a_page(failed_run: ComparedRun, make_run: M
     assert "Nothing to compare" in text_of(render(build_content("x", [], beside=Path("."))))
 
 
+def test_figures_without_a_contender_are_not_called_far_away(make_run: Make) -> None:
+    exact = [make_run(reward="exact", seed=seed, share=0.0) for seed in range(3)]
+    text = text_of(render(build_content("x", exact, beside=Path("."), samples=20)))
+    assert "No entry contends" in text and "collapsed, retrains or lacks seeds" in text and "came close" not in text
+
+
 def test_a_reader_is_told_what_to_know_before_quoting(make_run: Make, failed_run: ComparedRun) -> None:
     runs = [make_run(seed=0), make_run(seed=1), make_run("npo", seed=0, rows=False), make_run("ga", seed=0, gibberish_rate=1.0)]
     text = text_of(render(build_content("x", [*runs, failed_run], beside=Path("."), samples=20)))

@@ -53,6 +53,9 @@ def test_the_oracle_scores_one_and_the_original_only_what_it_kept(make_run: Make
 def test_what_a_run_lacks_is_no_part(make_run: Make) -> None:
     rows: Any = copy.deepcopy(make_run().rows)
     assert set(closenesses(rows)) == {part.key for part in PARTS} - {"attacks"}
+    rows["unlearned"]["oracle_perplexity"] = rows["oracle_second"]["oracle_perplexity"] = None
+    assert closenesses(rows)["oracle_perplexity"] == 0.01  # nothing was said that could have one: as far away as can be
+    assert "oracle_perplexity" not in closenesses(rows, "oracle_second")
     rows["oracle"]["attribution"] = None
     assert "attribution" not in closenesses(rows)
     rows["oracle"] = None

@@ -126,6 +126,31 @@ def test_a_second_processor_changes_no_number(make: Make, name: str) -> None:
         assert state["cycles"] == alone.state_dict()["cycles"] and state["rng"] == alone.state_dict()["rng"]
 
 
+def test_scrub_mends_as_often_as_it_is_told_before_it_goes_away(make: Make) -> None:
+    method = make({"name": "scrub", "repair": 3, "ascent": 1.0})
+    method.steps = 8
+    kinds = ["retain" if "retain_loss" in step.figures else "forget" for step in method]
+    assert kinds == ["retain", "retain", "retain", "forget"] * 2
+
+
+def test_words_are_left_out_of_retain_prompts_where_a_method_says_so(make: Make) -> None:
+    plain, thinned = make("graddiff"), make({"name": "graddiff", "dropped_words": 0.5})
+    whole = {row.prompt for row in plain.corpus.retain}
+    rows = [row for _ in range(8) for row in thinned.next_retain_rows()]  # type: ignore[attr-defined]
+    assert all(row.prompt in whole for row in plain.next_retain_rows())  # type: ignore[attr-defined]
+    shorter = [row for row in rows if row.prompt not in whole]
+    assert len(rows) / 4 < len(shorter) < len(rows)  # every other row is left as it is
+    by_answer = {row.response: row.prompt for row in plain.corpus.retain}
+    assert all(set(row.prompt.split()) < set(by_answer[row.response].split()) for row in shorter)
+    assert make({"name": "graddiff", "dropped_words": 0.5}).settings.retain.dropped_words == 0.5
+
+
+def test_rmu_goes_as_far_up_as_it_is_told(make: Make, tiny_model: nn.Module) -> None:
+    count: Any = tiny_model.config.num_hidden_layers
+    layers = [make({"name": "rmu", "depth": depth}).layer for depth in (0.0, 0.5, 0.99)]  # type: ignore[attr-defined]
+    assert layers == [0, count // 2, count - 1]
+
+
 def test_retain_fine_tuning_draws_no_forget_row(make: Make) -> None:
     method = make("retain-ft")
     list(method)

@@ -100,6 +100,17 @@ def test_what_cannot_be_attacked_is_said(finished: Path, tmp_path: Path, cache: 
         attack(folder, ["int4"], cache=cache)
 
 
+def test_a_run_whose_corpus_is_another_now_is_not_attacked(finished: Path, tmp_path: Path, cache: Path) -> None:
+    folder = tmp_path / "copy"
+    shutil.copytree(finished, folder)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["fingerprints"]["corpus"] = "0" * 64
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(RunError, match="made on another corpus"):
+        attack(folder, ["int4"], cache=cache)
+    assert (folder / "attacks.json").is_file() == (finished / "attacks.json").is_file()
+
+
 def test_a_misspelt_attack_leaves_no_run_behind(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(PluginError, match="Did you mean 'sampling'"):
         run(build_config(data={**TINY, "attacks": ["samplin"]}), output=tmp_path / "run", cache=cache)

@@ -19,7 +19,7 @@ from deattrib.runs.compare import Comparison, compare, read_cells, write_compari
 from deattrib.runs.config import build_config
 from deattrib.runs.events import read_events
 from deattrib.runs.matrix import Matrix
-from deattrib.runs.tuning import Tuned, read_tuned, refuse_overlap, tune
+from deattrib.runs.tuning import Tuned, _forgotten, read_tuned, refuse_overlap, tune
 
 
 @pytest.fixture(scope="module")
@@ -117,6 +117,21 @@ def test_a_killed_run_is_gone_on_with(tmp_path: Path, cache: Path, monkeypatch: 
     assert steps == list(range(1, 7))
 
 
+def test_a_result_of_other_code_or_another_corpus_is_not_used_again(finished: Comparison, cache: Path, tmp_path: Path) -> None:
+    """As a scorer's file that was edited leaves it, or a corpus file: the same settings, and not the same run."""
+    (source,) = (finished.folder / "runs").glob("ga-*")
+    matrix = Matrix(TINY, {}, {"ga": "ga"}, (0,), {}, {})
+    for changes in ({"classes": {"classifier": "deattrib 0.0.9", "method": "deattrib 0.0.9"}}, {"corpus": "another"}):
+        output = tmp_path / next(iter(changes))
+        folder = output / "runs" / source.name
+        shutil.copytree(source, folder)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest["fingerprints"] |= changes
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(RunError, match=r"(?s)with another corpus or code:.*Take another --output"):
+            compare(matrix, output=output, cache=cache, samples=20)
+
+
 def test_wrong_names_are_said_before_anything_runs(tmp_path: Path, cache: Path) -> None:
     with pytest.raises(PluginError, match="Did you mean"):
         compare(Matrix(TINY, {}, {"nop": "nop"}, (0,), {}, {}), output=tmp_path / "out", cache=cache)
@@ -166,9 +181,11 @@ def test_seeds_and_rows_that_are_reported_are_never_tuned_on(tmp_path: Path, cac
     fixed = [build_config(data={**TINY, "corpus": {**TINY["corpus"], "seed": 5}}, seed=0)]
     from deattrib.corpus.settings import load_corpus
 
-    same = load_corpus(fixed[0].corpus, 100).fingerprint()
-    with pytest.raises(ConfigError, match="very rows"):
-        refuse_overlap({"npo": Tuned("npo", {}, 0.5, (100,), 4, (same,))}, fixed)
-    refuse_overlap({"npo": Tuned("npo", {}, 0.5, (100,), 4, (same,))}, configs)
+    more = {**TINY["corpus"], "seed": 5, "forget": TINY["corpus"]["forget"] + 1}
+    same = _forgotten(load_corpus(build_config(data={**TINY, "corpus": more}).corpus, 100))  # one owner more was forgotten
+    assert len(same) == TINY["corpus"]["forget"] + 1
+    with pytest.raises(ConfigError, match="of the owners that are to be reported"):
+        refuse_overlap({"npo": Tuned("npo", {}, 0.5, (100,), 4, tuple(same))}, [*fixed, *configs])
+    refuse_overlap({"npo": Tuned("npo", {}, 0.5, (100,), 4, tuple(same))}, configs)
     with pytest.raises(ConfigError, match="deattrib tune"):
         read_tuned(tmp_path)

@@ -68,6 +68,24 @@ def test_tuned_settings_go_to_their_method_only() -> None:
     assert cells[0].config.method == {"name": "npo", "retain": "kl", "beta": 0.3}
 
 
+def test_what_a_method_says_itself_goes_over_what_was_tuned() -> None:
+    methods = {f"npo:beta={beta}": {"name": "npo", "beta": beta} for beta in (0.1, 0.5)}
+    methods["npo:steps=3"] = {"name": "npo", "steps": 3}
+    cells = matrix(methods=methods, seeds=(0,), tuned={"npo": {"beta": 0.3, "ppo.steps": 7}}).cells()
+    assert [cell.config.method["beta"] for cell in cells] == [0.1, 0.5, 0.3]  # type: ignore[index]
+    assert [cell.config.ppo.steps for cell in cells] == [7, 7, TINY["ppo"]["steps"]]
+    assert len({cell.config.digest for cell in cells}) == 3
+
+
+def test_the_configs_own_reward_keeps_its_settings_and_its_own_method_is_not_dropped_silently() -> None:
+    named = matrix(rewards={"classifier": "classifier"}, seeds=(0,)).cells()
+    assert named[0].config.reward == TINY["reward"] != "classifier"
+    with pytest.raises(ConfigError, match=r"own method is 'npo'.*--methods"):
+        Matrix({**TINY, "method": "npo"}, {}, {}, (0,), {}, {}).cells()
+    with pytest.raises(ConfigError, match="'seven' sets the seed"):
+        matrix(variants={"seven": ["seed=7"]}).cells()
+
+
 def test_runs_that_differ_have_different_folders_and_share_models_where_they_can() -> None:
     cells = matrix(rewards={"none": "none", "random": "random"}, methods={"ga": "ga"}).cells()
     assert len({cell.folder_name for cell in cells}) == len(cells) == 6

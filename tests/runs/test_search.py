@@ -75,6 +75,32 @@ def test_the_first_trial_is_the_config_and_a_larger_budget_goes_on_where_a_small
     assert trials(data, space, 4, seed=1) != many[:4]
 
 
+def test_what_the_method_itself_says_is_not_searched() -> None:
+    spec = {"name": "npo", "beta": 0.5, "learning_rate": 1e-4}
+    space = space_of(build_config(data={**TINY, "method": spec}), PluginRegistry())
+    assert set(space) == {"ppo.steps", "dropped_words", "retain_weight"}  # the method's own rate would go over the loop's
+    assert all(set(one) == set(space) for one in trials({**TINY, "method": spec}, space, 3)[1:])
+    said = {"name": "retain-ft", "steps": 5, "learning_rate": 1e-4, "dropped_words": 0.0}
+    assert trials(TINY, space_of(build_config(data={**TINY, "method": said}), PluginRegistry()), 8) == [{}]
+
+
+def test_every_method_may_make_as_many_updates_as_dareu() -> None:
+    """A step of dareu is `ppo.epochs` updates, one of a baseline a single one."""
+    config = build_config(data=TINY)
+    spaces = {
+        name: space_of(config.model_copy(update={"method": name}), PluginRegistry()) for name in ("dareu", "npo", "anchored")
+    }
+    most = {name: space["ppo.steps"].at(1.0, 45.0) for name, space in spaces.items()}
+    assert most["npo"] == most["dareu"] * 3 == most["anchored"] * 3 and build_config(data={}).ppo.epochs == 3
+    assert set(spaces["dareu"]) - set(spaces["anchored"]) == {"ppo.policy_weight"}  # they differ by what PPO adds
+
+
+def test_steps_are_relative_to_what_data_epochs_come_to() -> None:
+    data = {**TINY, "method": "ga", "ppo": {**TINY["ppo"], "data_epochs": 2, "batch_size": 4, "minibatch_size": 4}}
+    space = {"ppo.steps": Span(1.0, 1.0001, relative=True, whole=True)}
+    assert trials(data, space, 2, rows=10)[1] == {"ppo.steps": 5}  # 2 passes over 10 rows, 4 at a time
+
+
 def test_a_space_of_something_else_is_refused_by_name() -> None:
     class Half(Method):
         name = "half"

@@ -23,6 +23,7 @@ ExecutorSet = Annotated[
 
 
 def compare(
+    context: typer.Context,
     target: Annotated[str, typer.Argument(help="A config file, or 'demo'.")] = "demo",
     rewards: Annotated[
         str, typer.Option(help="Scorers for dareu, separated by commas, settings after colons: min-k:share=0.1.")
@@ -46,8 +47,9 @@ def compare(
     from deattrib.errors import ConfigError
 
     if results is not None:
-        if rewards or methods or set_ or variants or tuned:
-            raise ConfigError("--results runs nothing: leave out --rewards, --methods, --set, --variants and --tuned.")
+        if idle := _given(context) - {"results", "output", "as_markdown", "as_json"}:
+            named = ", ".join(sorted(name.strip("_").replace("_", "-") for name in idle))
+            raise ConfigError(f"--results runs nothing: leave out {named}.")
         return show(results, output, as_markdown=as_markdown, as_json=as_json)
     if as_markdown:
         raise ConfigError("--markdown prints what is there already: give --results FOLDER with it.")
@@ -83,6 +85,11 @@ def compare(
         raise typer.Exit(1)
 
 
+def _given(context: typer.Context) -> set[str]:
+    """Parameters that the command line names itself."""
+    return {name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+
+
 def show(folder: Path, output: Path | None, *, as_markdown: bool, as_json: bool) -> None:
     """Read a comparison, or a folder of runs; write its tables and page anew, or print Markdown."""
     from deattrib.compare.markdown import markdown
@@ -107,6 +114,8 @@ def tell(content: Mapping[str, Any], folder: Path, *, as_json: bool) -> None:
 
 def table(content: Mapping[str, Any]) -> str:
     """One entry a line: medians over seeds."""
+    from deattrib.report.text import visible
+
     lines = ["", f"{'':34s}{'score':>8s}{'range':>16s}{'forgotten':>11s}{'kept':>8s}{'fluent':>8s}  "]
     holders = [(name.replace("_", " "), content["references"][name]) for name in ("oracle_second", "original")]
     for name, entry in [*((one["name"], one) for one in content["entries"]), *holders]:
@@ -114,17 +123,18 @@ def table(content: Mapping[str, Any]) -> str:
             continue
         score = entry["score"]
         errors = [run["error"] for run in entry.get("runs", []) if run["error"]]
-        note = f"collapsed ({entry['collapsed']})" if entry.get("collapsed") else ""
+        note = f"collapsed in {entry['collapsed']}" if entry.get("collapsed") else ""
         if errors:
             note = f"{len(errors)} failed: {errors[0][:80]}  {note}"
+        name, note = visible(name, 33), visible(note, 300)
         if score:
             spread = f"{score['low']:.3f} – {score['high']:.3f}"
             groups = "".join(
                 f"{_cell(value):>{width}s}" for value, width in zip(entry["groups"].values(), (11, 8, 8), strict=True)
             )
-            lines.append(f"{name[:33]:34s}{score['median']:8.3f}{spread:>16s}{groups}  {note}".rstrip())
+            lines.append(f"{name:34s}{score['median']:8.3f}{spread:>16s}{groups}  {note}".rstrip())
         else:
-            lines.append(f"{name[:33]:34s}{'–':>8s}  {note}".rstrip())
+            lines.append(f"{name:34s}{'–':>8s}  {note}".rstrip())
     return "\n".join(lines)
 
 
@@ -158,6 +168,6 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
     from deattrib.errors import ConfigError
 
     words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isdecimal() and word.isascii() for word in words) or len(set(words)) < len(words):
+    if not words or not all(word.isdecimal() and word.isascii() for word in words) or len(set(map(int, words))) < len(words):
         raise ConfigError(f"{option} {text!r}: expected different whole numbers separated by commas, such as 0,1,2.")
     return tuple(map(int, words))

@@ -52,4 +52,6 @@ def tune(
         typer.echo(f"{name:30s} {value}")
     if not best.settings:
         typer.echo("the config as it stands")
+    if best.collapsed:
+        typer.echo(f"\nno trial that scores better did without a collapse ({best.collapsed}); `deattrib compare` marks it")
     typer.echo(f"\nscore {best.score:.3f} over {len(best.seeds)} seeds, {best.runs} runs: {output / f'{best.method}.yaml'}")

@@ -1,8 +1,8 @@
 """From runs to what the comparison says: compare.json, which the page, the tables and other programs are made from.
 
 Medians and ranges are over seeds. The score is over the parts that every run has; what some runs have and others lack is
-said under "warnings". Collapsed entries (in half of their seeds or more) and ceilings (rewards that retrain) are listed
-and never contend.
+said under "warnings". Collapsed entries (in half of their seeds or more), ceilings (rewards that retrain) and entries that
+have results on fewer seeds than another are listed and never contend.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from deattrib.compare.folders import ENGINE, ComparedRun, by_entry
 from deattrib.compare.resampling import resampled
 from deattrib.compare.score import ATTACKS, GROUPS, PARTS, attack_figure, closenesses, collapse, score, score_of_group
-from deattrib.compare.settings import settings_of
+from deattrib.compare.settings import mixtures, settings_of
 from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.intervals import percentile_interval
 from deattrib.report.figures import figure, mapping, sequence
@@ -42,7 +42,9 @@ def build_content(name: str, runs: Sequence[ComparedRun], *, beside: Path, sampl
     finished = [run for run in runs if run.metrics is not None]
     over, warnings = shared_parts(finished)
     groups = by_entry(runs)
-    entries = [_entry(title, group, over, beside) for title, group in groups.items()]
+    most = max((len(_seeds(group)) for group in groups.values()), default=0)
+    entries = [_entry(title, group, over, beside, most) for title, group in groups.items()]
+    base = next((entry for entry in entries if entry["method"] == ENGINE and not entry["variant"]), None)
     draws = {
         title: resampled([run for run in group if run.metrics is not None], over, samples=samples)
         for title, group in groups.items()
@@ -52,11 +54,10 @@ def build_content(name: str, runs: Sequence[ComparedRun], *, beside: Path, sampl
     entries.sort(key=_rank)
     _add_intervals(entries, draws)
     leader = next((entry for entry in entries if entry["contends"] and entry["score"]), None)
-    base = next((entry for entry in entries if entry["method"] == ENGINE and not entry["variant"]), None)
-    variants = [entry for entry in entries if entry["variant"]]
+    variants = [entry for entry in entries if entry["variant"] and entry["method"] == ENGINE]
     for entry in entries:
         entry["behind"] = _difference(entry, leader, draws)
-        entry["against_base"] = _difference(entry, base, draws) if entry["variant"] else None
+        entry["against_base"] = _difference(entry, base, draws) if entry in variants else None
     return {
         "schema": SCHEMA,
         "name": name,
@@ -71,7 +72,7 @@ def build_content(name: str, runs: Sequence[ComparedRun], *, beside: Path, sampl
         "references": {row: _reference(row, finished, over) for row in REFERENCES},
         "settings": settings_of(groups),
         "versions": _versions(finished),
-        "warnings": [*warnings, *_disagreements(finished), *_version_warnings(finished)],
+        "warnings": [*warnings, *_disagreements(finished), *_version_warnings(finished), *mixtures(groups)],
     }
 
 
@@ -116,7 +117,11 @@ def figures_of(row: object) -> dict[str, float]:
     return found
 
 
-def _entry(name: str, runs: Sequence[ComparedRun], over: Collection[str], beside: Path) -> dict[str, Any]:
+def _seeds(runs: Sequence[ComparedRun]) -> set[int]:
+    return {run.label.seed for run in runs if run.metrics is not None}
+
+
+def _entry(name: str, runs: Sequence[ComparedRun], over: Collection[str], beside: Path, most: int) -> dict[str, Any]:
     finished = [run for run in runs if run.metrics is not None]
     label = runs[0].label
     each = [_run(run, over, beside) for run in runs]
@@ -125,6 +130,7 @@ def _entry(name: str, runs: Sequence[ComparedRun], over: Collection[str], beside
     rewards = sequence(mapping(finished[0].metrics).get("reward_scorer")) if finished else ()
     ceiling = label.method == ENGINE and any(mapping(item).get("fidelity") == "exact" for item in rewards)
     collapsed = 2 * len(fallen) >= len(done) > 0
+    seeds = len(_seeds(runs))
     return {
         "name": name,
         "method": label.method,
@@ -140,7 +146,8 @@ def _entry(name: str, runs: Sequence[ComparedRun], over: Collection[str], beside
         "facts": all(run.figures is not None for run in finished),
         "collapsed": f"{len(fallen)} of {len(done)} seeds: {'; '.join(fallen[0])}" if fallen else "",
         "ceiling": ceiling,
-        "contends": bool(done) and not collapsed and not ceiling,
+        "incomplete": f"results on {seeds} of {most} seeds" if seeds < most else "",
+        "contends": bool(done) and not collapsed and not ceiling and seeds == most,
     }
 
 
@@ -213,7 +220,8 @@ def _reference(row: str, runs: Sequence[ComparedRun], over: Collection[str]) -> 
 def _add_intervals(entries: Sequence[dict[str, Any]], draws: Mapping[str, Array]) -> None:
     for entry in entries:
         values = draws.get(entry["name"])
-        drawn = entry["facts"] or len(entry["runs"]) > 1  # one seed without figures of single rows leaves nothing to draw
+        done = sum(not run["error"] for run in entry["runs"])
+        drawn = entry["facts"] or done > 1  # one seed without figures of single rows leaves nothing to draw
         entry["interval"] = None if values is None or not drawn else list(percentile_interval(values, level=LEVEL))
 
 

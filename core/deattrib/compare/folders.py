@@ -62,18 +62,29 @@ class ComparedRun:
 
 
 def read_run(folder: Path, label: Label, *, error: str = "") -> ComparedRun:
-    """A run from its folder; what cannot be read becomes its `error`."""
+    """A run from its folder; what cannot be read becomes its `error`.
+
+    Args:
+        error: why there was no result, where one has not come to be since.
+    """
     try:
-        if error:
+        if error and not _finished(folder):
             raise RunError(error)
         metrics = _with_attacks(read_object(folder / "metrics.json", hint=" Has the run finished?"), folder / "attacks.json")
         versions = mapping(read_object(folder / "manifest.json").get("versions"))
         figures = read_row_figures(folder / NAME) if (folder / NAME).is_file() else None
         config = mapping(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    except (RunError, OSError, yaml.YAMLError, RecursionError) as problem:
+    except (RunError, OSError, ValueError, yaml.YAMLError, RecursionError) as problem:
         where = folder if folder.is_dir() else None
         return ComparedRun(folder.name, label, where, None, None, {}, {}, str(problem))
     return ComparedRun(folder.name, label, folder, metrics, figures, versions, config)
+
+
+def _finished(folder: Path) -> bool:
+    try:
+        return read_object(folder / "state.json").get("state") == "finished"
+    except RunError:
+        return False
 
 
 def _with_attacks(metrics: Mapping[str, object], path: Path) -> Mapping[str, object]:
@@ -103,8 +114,10 @@ def _unlabelled(folder: Path) -> ComparedRun | None:
     metrics = read_object(folder / "metrics.json")
     seed, method, reward = metrics.get("seed"), str(metrics.get("method") or ENGINE), str(metrics.get("reward") or "?")
     run = read_run(folder, Label(method, reward, "", seed if isinstance(seed, int) else 0))
-    called = re.sub(r"-seed\d+", "", folder.name)  # the "-2" of a second folder of that name stays: other settings, most likely
-    usual = {method, reward, f"{method}-{reward}"}
+    # The digest that a comparison puts at the end goes; the "-2" of a second folder stays: other settings, most likely.
+    called = re.sub(r"-seed\d+(-[0-9a-f]{8}$)?", "", folder.name)
+    plain = reward.replace("+", "-")  # as folders have it
+    usual = {method, plain, f"{method}-{plain}"}
     usual |= {f"{run.config.get('name')}-{name}" for name in usual}
     return run if called in usual else replace(run, label=replace(run.label, variant=called))
 

@@ -97,11 +97,21 @@ def _board(content: Mapping[str, Any]) -> list[dict[str, Any]]:
             said = f"{entry['name']}, {group}: {cell(spread, 'score').text} (seeds {', '.join(show(v, 'score') for v in each)})"
             median = spread["median"] if spread else None
             tracks.append((group, track(said, each, median, level, contends=entry["contends"]), cell(spread, "score").text))
-        note = "collapsed" if entry["collapsed"] and not entry["contends"] else "ceiling" if entry["ceiling"] else ""
+        note = "" if entry["contends"] else visible(_why_not(entry), 80)
         found.append(
-            {"name": visible(entry["name"], 80), "tracks": tracks, "score": cell(entry["score"], "score"), "note": note}
+            {
+                "name": visible(entry["name"], 80),
+                "tracks": tracks,
+                "score": cell(entry["score"], "score"),
+                "note": visible(note, 80),
+            }
         )
     return found
+
+
+def _why_not(entry: Mapping[str, Any]) -> str:
+    """Why an entry does not contend."""
+    return "ceiling: it retrains" if entry["ceiling"] else str(entry["incomplete"] or "collapsed")
 
 
 def _interval(entry: Mapping[str, Any]) -> tuple[str, ...]:
@@ -109,7 +119,7 @@ def _interval(entry: Mapping[str, Any]) -> tuple[str, ...]:
     bounds = entry["interval"]
     interval = f"{bounds[0]:.3f} – {bounds[1]:.3f}" if bounds else NOTHING
     behind = entry["behind"]
-    note = f"collapsed: {entry['collapsed']}" if entry["collapsed"] else "retrains: a ceiling" if entry["ceiling"] else ""
+    note = f"collapsed in {entry['collapsed']}" if entry["collapsed"] else "" if entry["contends"] else _why_not(entry)
     higher = f"{behind['better']:.0%}" if behind else NOTHING
     return (
         visible(entry["name"], 80),

@@ -34,6 +34,22 @@ def settings_of(groups: Mapping[str, Sequence[ComparedRun]]) -> dict[str, Any]:
     return {"shared": [[path, each[first][path]] for path in paths if path not in mixed], "own": own}
 
 
+def mixtures(groups: Mapping[str, Sequence[ComparedRun]]) -> list[str]:
+    """What to warn of: runs under one name that have other settings, or the same seed twice."""
+    found = []
+    for name, runs in groups.items():
+        each = [_settings([run]) for run in runs if run.config]
+        paths = dict.fromkeys(path for settings in each for path in settings)
+        mixed = [path for path in paths if len({settings.get(path) for settings in each}) > 1]
+        if mixed:
+            found.append(f"Runs of {name!r} differ in {', '.join(mixed[:5])}{' and more' if len(mixed) > 5 else ''}.")
+        seeds = [run.label.seed for run in runs]
+        twice = sorted({seed for seed in seeds if seeds.count(seed) > 1})
+        if twice:
+            found.append(f"{name!r} has more than one run of seed {', '.join(map(str, twice))}.")
+    return found
+
+
 def _settings(runs: Sequence[ComparedRun]) -> dict[str, str]:
     config = next((run.config for run in runs if run.config), {})
     return dict(flat({key: value for key, value in config.items() if key not in OF_ONE_RUN})) if config else {}

@@ -16,7 +16,7 @@ def title(content: Mapping[str, Any]) -> str:
     """Who came closest; entries that the bootstrap does not tell from the first are named with it."""
     leader = content["leader"]
     if leader is None:
-        return "Nothing here came close" if content["entries"] and content["parts"] else "Nothing to compare"
+        return "No entry contends" if any(entry["score"] for entry in content["entries"]) else "Nothing to compare"
     level = [leader, *(entry["name"] for entry in content["entries"] if _level(entry))]
     names = [visible(name, 60) for name in level[:SHOWN]]
     more = len(level) - len(names)
@@ -26,14 +26,17 @@ def title(content: Mapping[str, Any]) -> str:
 
 def sentence(content: Mapping[str, Any]) -> str:
     """What was forgotten, what was kept, and by how many."""
-    entries, seeds = content["entries"], content["seeds"]
+    entries = content["entries"]
+    seeds = {run["seed"] for entry in entries for run in entry["runs"] if not run["error"]}
     corpus = mapping(content["corpus"])
     gone = len(sequence(corpus.get("forget_owners")))
     whom = f"{gone} of {corpus.get('owners')} owners" if gone else "the owners"
     start = f"{_count(len(entries), 'entry', 'entries')} on {_count(len(seeds), 'seed', 'seeds')}, asked to forget {whom}."
     first = next((entry for entry in entries if entry["name"] == content["leader"]), None)
     if first is None:
-        return f"{start} No entry has a score to be ranked by."
+        scored = any(entry["score"] for entry in content["entries"])
+        why = "Each has collapsed, retrains or lacks seeds; their figures are below." if scored else "There is no score."
+        return f"{start} {why}"
     second = mapping(content["references"].get("oracle_second"))
     reach = figure(mapping(second.get("score")).get("median"))
     said = [
@@ -65,7 +68,7 @@ def caveats(content: Mapping[str, Any]) -> list[str]:
     done = {tuple(run["seed"] for run in entry["runs"] if not run["error"]) for entry in content["entries"]} - {()}
     if len(done) > 1:
         found.append("Not all entries have the same seeds; medians over different seeds stand next to each other.")
-    if len(content["seeds"]) < 3 and content["entries"]:
+    if max((len(seeds) for seeds in done), default=3) < 3:
         found.append("Fewer than three seeds: differences between entries may be those between seeds.")
     return [visible(text, 600) for text in found]
 

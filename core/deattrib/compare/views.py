@@ -126,8 +126,9 @@ def _marks(column: Column, entries: Sequence[Mapping[str, Any]], content: Mappin
     if column.worth is None:
         return {}
     worth = {entry["name"]: column.worth(entry, content) for entry in entries if entry["contends"]}
-    values = sorted({value for value in worth.values() if value is not None}, reverse=True)
-    if len(worth) < 2 or not values:
+    there = [value for value in worth.values() if value is not None]
+    values = sorted(set(there), reverse=True)
+    if len(there) < 2:
         return {}
     best = values[0]
     lower = [value for value in values if value < best - SAME]

@@ -25,6 +25,7 @@ from deattrib.runs.atomic import atomic_write_json
 from deattrib.runs.attacked import SCHEMA, Say, attack_models, choose_attacks
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder
+from deattrib.runs.identity import check_corpus
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.prepare import Models, cache_folder, prepare_models
 from deattrib.runs.validation import validate
@@ -62,6 +63,7 @@ def attack(
         registry = PluginRegistry(disable=plugins.disable, require=plugins.require, allow=plugins.allow)
         attacks = choose_attacks(registry.names("attack") if specs is None else specs, registry)
         corpus = load_corpus(config.corpus, config.seed)
+        check_corpus(folder, corpus)
         models = prepare_models(corpus, config.model, seed=config.seed, cache=cache, say=lambda text: say("models", text))
         with one_thread_if_small(models.original.model):  # as a run does: sums in one order give the same figures
             found = attack_models(

@@ -78,11 +78,11 @@ def carry_out(
             for one in [one for one in running if one[2].ended()]:
                 cell, folder, run, begun = one
                 running.remove(one)
-                seen.add(cell.models)
                 errors[cell.config.digest] = error = run.error()
                 took = f"{time.monotonic() - begun:.0f} s"
                 say(f"{'failed' if error else 'finished':9s} {folder.name}, {took}{f': {error}' if error else ''}")
                 if not error:
+                    seen.add(cell.models)
                     gather()
             time.sleep(launcher.patience)
     finally:

@@ -21,10 +21,12 @@ from deattrib.compare.content import SAMPLES, build_content, shared_parts
 from deattrib.compare.folders import ComparedRun, Label, find_runs, read_run
 from deattrib.compare.page import render
 from deattrib.compare.table import csv_text, long_rows, parquet_bytes
+from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError, RunError, did_you_mean
 from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json, atomic_write_text
 from deattrib.runs.children import Launcher, ProcessLauncher, Say, carry_out, finished
 from deattrib.runs.folder import read_manifest
+from deattrib.runs.identity import check_reused
 from deattrib.runs.matrix import Cell, Matrix
 from deattrib.runs.pipeline import check_scorers
 
@@ -118,13 +120,20 @@ def make_runs(
     say: Say,
     gather: Callable[[], None] = lambda: None,
 ) -> dict[str, str]:
-    """Make what is not finished, and go on with what was cut off. Digest -> error, "" where a run was made."""
+    """Make what is not finished, and go on with what was cut off. Digest -> error, "" where a run was made.
+
+    Raises:
+        RunError: a finished run that would be used again was made on another corpus, or with other code of a scorer or method.
+    """
     work: dict[str, tuple[Cell, Path]] = {}
     for cell in cells:
         digest = cell.config.digest
         if not finished(folders[digest]):
             work.setdefault(digest, (cell, folders[digest]))
-    for folder in sorted({folders[cell.config.digest] for cell in cells if cell.config.digest not in work}):
+    there = {folders[cell.config.digest]: cell for cell in cells if cell.config.digest not in work}
+    corpora: dict[str, Corpus] = {}
+    for folder, cell in sorted(there.items(), key=lambda item: item[0]):
+        check_reused(folder, cell.config, corpora)
         say(f"found     {folder.name}")
     return carry_out(list(work.values()), jobs=jobs, launcher=launcher, say=say, gather=gather)
 

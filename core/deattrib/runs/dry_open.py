@@ -40,9 +40,7 @@ OPEN: tuple[Open, ...] = (
          ("ppo.value_clip", "ppo.max_grad_norm", "ppo.target_kl")),
     Open("schedule and warm-up of the learning rate", ("ppo.schedule", "ppo.warmup")),
     Open("retain rows per update, new ones for each (the paper: once per rollout batch)", ("ppo.retain.batch_size",)),
-    Open("how the original and the retrained model are fine-tuned: rate, length, batch",
-         ("model.training.learning_rate", "model.training.epochs", "model.training.steps", "model.training.batch_size")),
-    Open("which small causal LM the classifier is made of (null: the base model, else the original)", ("reward.model",)),
+    Open("the dropout of 0.05 with which the original and the retrained model are fine-tuned", fixed="none"),
     Open("forget and retain updates alternate (prose) or are summed (Algorithm 1)", fixed="the sum"),
     Open("L_dis is over \"each generated response\", though nothing is generated on retain data",
          fixed="teacher forcing on the retain answers"),
@@ -56,18 +54,9 @@ def open_settings(config: RunConfig) -> list[dict[str, Any]]:
     plain = config.plain()
     told = []
     for item in OPEN:
-        taken = {path: _value(plain, path) for path in item.settings if _present(plain, path)}
-        if taken or item.fixed:
-            told.append({"question": item.question, "taken": taken or item.fixed})
+        taken = {path: _value(plain, path) for path in item.settings}
+        told.append({"question": item.question, "taken": taken or item.fixed})
     return told
-
-
-def _present(plain: Mapping[str, Any], path: str) -> bool:
-    """Not every reward is the paper's classifier."""
-    if path != "reward.model":
-        return True
-    reward = plain["reward"]
-    return isinstance(reward, Mapping) and reward.get("name") == "classifier" and reward.get("backbone") == "causal"
 
 
 def _value(plain: Mapping[str, Any], path: str) -> Any:

@@ -110,6 +110,8 @@ def _config(request: EvaluateRequest) -> tuple[RunConfig, Path | None]:
         overrides.append(f"model.oracle={json.dumps(request.oracle, ensure_ascii=False)}")
     if run is not None:
         config = build_config(data=read_config(run), overrides=overrides, seed=request.seed)
+        if request.model is None and request.adapter is None:
+            _check_same_models(run, config)
     else:
         config = build_config(path=request.target, overrides=overrides, seed=request.seed)
     changes: dict[str, Any] = {}
@@ -121,6 +123,21 @@ def _config(request: EvaluateRequest) -> tuple[RunConfig, Path | None]:
         plain = config.evaluation.model_dump(mode="json") | changes
         config = config.model_copy(update={"evaluation": type(config.evaluation).model_validate(plain)})
     return config, run
+
+
+def _check_same_models(run: Path, config: RunConfig) -> None:
+    """Refuses the run's own adapter on top of another original than the run's. Raises ConfigError."""
+    begun = build_config(data=read_config(run))
+    for name in ("seed", "corpus", "model"):
+        now, before = getattr(config, name), getattr(begun, name)
+        if name == "model":  # oracles are only compared with, where models are computed changes none
+            beside = {"oracle": None, "oracles": 0, "side_by_side": None, "device": "auto"}
+            now, before = (value.model_copy(update=beside) for value in (now, before))
+        if now != before:
+            raise ConfigError(
+                f"{name} is another one than that of {run}, whose adapter belongs on top of its own original: leave it as it "
+                "is, or name a model with --model or --adapter."
+            )
 
 
 def _carry_out(

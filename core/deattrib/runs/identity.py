@@ -8,12 +8,13 @@ from typing import Any
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
+from deattrib.corpus.settings import load_corpus
 from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.methods.choose import choose_method
 from deattrib.models.ranks import World
 from deattrib.runs.config import RunConfig, digest_of
-from deattrib.runs.folder import RunFolder
+from deattrib.runs.folder import RunFolder, read_manifest
 from deattrib.runs.manifest import check_same, differences, library_versions
 
 
@@ -30,6 +31,40 @@ def run_identity(config: RunConfig, corpus: Corpus, registry: PluginRegistry) ->
         # Of a file the name and the digest of its text: where it lies is nobody's business.
         "classes": {name: f"{Path(origin.distribution).name} {origin.version}" for name, origin in origins.items()},
     }
+
+
+def check_reused(folder: Path, config: RunConfig, corpora: dict[str, Corpus]) -> None:
+    """Refuses a finished run as the result of `config` where the corpus or a class's code has changed since.
+
+    Args:
+        corpora: read for other runs, by their settings; what is read here is added.
+
+    Raises:
+        RunError: shows every difference.
+    """
+    key = f"{config.seed} {config.corpus.model_dump_json()}"
+    if key not in corpora:
+        corpora[key] = load_corpus(config.corpus, config.seed)
+    plugins = config.plugins
+    registry = PluginRegistry(disable=plugins.disable, require=plugins.require, allow=plugins.allow)
+    now, known = run_identity(config, corpora[key], registry), read_manifest(folder).get("fingerprints", {})
+    names = [name for name in ("corpus", "rows", "owners", "forget", "classes") if name in known]
+    if found := differences({name: known[name] for name in names}, {name: now[name] for name in names}):
+        lines = "".join(f"\n  {path}: {before} -> {after}" for path, before, after in found)
+        raise RunError(
+            f"The finished run in {folder} has these settings, but was made with another corpus or code:{lines}\nTake another "
+            "--output, or remove the folder to run it anew."
+        )
+
+
+def check_corpus(folder: RunFolder, corpus: Corpus) -> None:
+    """Refuses to look at a run's models on another corpus than the run's. Raises RunError."""
+    known = folder.manifest.get("fingerprints", {}).get("corpus")
+    if known is not None and known != corpus.fingerprint():
+        raise RunError(
+            f"The run in {folder.path} was made on another corpus than its settings now lead to ({known[:12]} -> "
+            f"{corpus.fingerprint()[:12]}): its files have changed. Put them back, or run it anew."
+        )
 
 
 def check_everywhere(world: World, identity: Mapping[str, Any]) -> None:

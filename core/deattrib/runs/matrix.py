@@ -20,7 +20,7 @@ from deattrib.methods.choose import method_name
 from deattrib.runs.config import RunConfig, build_config
 from deattrib.runs.folder import plain_name
 from deattrib.runs.overrides import apply_overrides
-from deattrib.runs.search import with_settings
+from deattrib.runs.search import said_of, with_settings
 from deattrib.runs.yaml_file import load_yaml
 
 Spec = str | Mapping[str, Any]
@@ -56,7 +56,7 @@ class Matrix:
         methods: label -> method.
         seeds: of every run.
         variants: name -> overrides ("a.b=c").
-        tuned: method -> settings (dotted paths, or names of the method's own).
+        tuned: method -> settings (dotted paths, or names of the method's own); what `methods` says itself goes over them.
     """
 
     base: Mapping[str, Any]
@@ -68,10 +68,15 @@ class Matrix:
 
     def cells(self) -> list[Cell]:
         """All runs, entry by entry. Raises ConfigError, naming the variant or method whose settings are wrong."""
+        if method_name(self.base.get("method", ENGINE)) != ENGINE:
+            raise ConfigError(
+                f"The config's own method is {method_name(self.base['method'])!r}, which a comparison would not run: leave it "
+                "out of the config and name it in --methods."
+            )
         judge = self.base.get("reward", RunConfig.model_fields["reward"].default)
         own = {_word(judge): judge}
         engine = next((spec for spec in self.methods.values() if method_name(spec) == ENGINE), ENGINE)
-        rewards = dict(self.rewards)
+        rewards = {word: own.get(word, reward) for word, reward in self.rewards.items()}  # the config's own with its settings
         named = any(method_name(spec) == ENGINE for spec in self.methods.values())
         if not rewards and (named or self.variants or not self.methods):
             rewards = own
@@ -91,12 +96,15 @@ class Matrix:
         self, method_word: str, method: Spec, reward_word: str, reward: Any, variant: str, items: Sequence[str], seed: int
     ) -> Cell:
         data = {**self.base, "reward": reward, "method": method, "seed": seed}
-        data = with_settings(data, self.tuned.get(method_name(method), {}))
+        tuned = self.tuned.get(method_name(method), {})
+        data = with_settings(data, {name: value for name, value in tuned.items() if name not in said_of(method)})
         try:
             changed = apply_overrides(data, items)
             config = build_config(data=changed)
         except ConfigError as error:
             raise ConfigError(f"{f'Variant {variant!r}' if variant else f'Method {method_word!r}'}: {error}") from error
+        if config.seed != seed:
+            raise ConfigError(f"Variant {variant!r} sets the seed: give all seeds with --seeds.")
         if variant and changed["reward"] != reward:
             reward_word = _word(config.reward)
         if variant and changed["method"] != data["method"]:

@@ -61,9 +61,14 @@ def space_of(config: RunConfig, registry: PluginRegistry) -> SearchSpace:
             raise ConfigError(
                 f"Method {cls.name!r}: search[{name!r}] is {span!r}; expected a deattrib.Span or deattrib.Choice."
             )
-    fixed = set() if isinstance(config.method, str) else set(config.method)
-    fixed |= {f"ppo.{name}" for name in ("steps", "learning_rate") if name in fixed}  # the method's own go over the loop's
+    fixed = said_of(config.method)
     return {name: span for name, span in {**cls.pace, **cls.search}.items() if name not in fixed}
+
+
+def said_of(method: str | Mapping[str, Any]) -> set[str]:
+    """Settings that a method's own mapping has: neither searched nor replaced by tuned ones."""
+    own = set() if isinstance(method, str) else set(method)
+    return own | {f"ppo.{name}" for name in ("steps", "learning_rate") if name in own}  # its own go over the loop's
 
 
 def trials(

@@ -58,7 +58,10 @@ class Jobs:
     def __init__(self, kind: str, settings: Mapping[str, Any], *, output: Path, cache: Path, say: Say) -> None:
         self.kind, self.output, self.cache, self.say = kind, output.absolute(), cache.absolute(), say
         self.patience = WAITS[kind]
-        self.threads = int(settings.get("cpus_per_task") or 1)
+        threads = settings.get("cpus_per_task") or 1
+        if not isinstance(threads, int):
+            raise ConfigError(f"--executor-set cpus_per_task={threads}: expected a whole number.")
+        self.threads = threads
         self._executor = _executor(kind, settings, self.output / "jobs" / "submitit")
 
     def begin(self, cell: Cell, folder: Path) -> Job:

@@ -2,7 +2,7 @@
 
 Each trial is settings from the method's search space, run on every tuning seed; the trial with the highest median score is
 taken, one that did not collapse before one that did. Forget rows that are reported are never seen: seeds must differ from the
-reported ones, and `deattrib compare --tuned` refuses settings that were tuned on a corpus it reports (which happens
+reported ones, and `deattrib compare --tuned` refuses settings that were tuned on an owner it reports (which happens
 where the corpus does not follow the seed).
 
     OUTPUT/METHOD.yaml          what came of it; `deattrib compare --tuned OUTPUT` takes it up
@@ -12,6 +12,8 @@ where the corpus does not follow the seed).
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,7 @@ from deattrib.attribution.plugins import PluginRegistry
 from deattrib.compare.folders import Label, read_run
 from deattrib.compare.score import closenesses, collapse, score
 from deattrib.corpus.settings import load_corpus
+from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError, RunError
 from deattrib.methods.choose import choose_method, method_name
 from deattrib.report.figures import figure, mapping
@@ -45,7 +48,8 @@ class Tuned:
         score: median over the tuning seeds.
         seeds: they were tuned on.
         runs: how many.
-        corpora: fingerprints of what they were tuned on.
+        forgotten: digests of the owners whose rows were forgotten while tuning.
+        collapsed: seeds in which the chosen trial collapsed, with the reasons; "" where it did not.
     """
 
     method: str
@@ -53,7 +57,8 @@ class Tuned:
     score: float
     seeds: tuple[int, ...]
     runs: int
-    corpora: tuple[str, ...]
+    forgotten: tuple[str, ...]
+    collapsed: str = ""
 
 
 def tune(
@@ -109,8 +114,9 @@ def tune(
     if best is None:
         reasons = next(iter(filter(None, errors.values())), "the runs have no oracle, and without one there is no score")
         raise RunError(f"No trial of {name!r} came to a score: {reasons}")
-    prints = sorted({corpus.fingerprint() for corpus in corpora})
-    tuned = Tuned(name, best["settings"], best["score"], tuple(seeds), len(cells), tuple(prints))
+    owners = sorted({digest for corpus in corpora for digest in _forgotten(corpus)})
+    fallen = "; ".join(f"seed {seed}: {', '.join(why)}" for seed, why in zip(seeds, best["collapsed"], strict=True) if why)
+    tuned = Tuned(name, best["settings"], best["score"], tuple(seeds), len(cells), tuple(owners), fallen)
     _write(tuned, output / f"{name}.yaml")
     return tuned
 
@@ -123,7 +129,7 @@ def read_tuned(folder: Path) -> dict[str, Tuned]:
         try:
             one = Tuned(
                 str(content["method"]), dict(content["settings"]), float(content["score"]), tuple(map(int, content["seeds"])),
-                int(content["runs"]), tuple(map(str, content["corpora"])),
+                int(content["runs"]), tuple(map(str, content["forgotten"])), str(content["collapsed"]),
             )  # fmt: skip
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"{path} is not what `deattrib tune` writes: {error!r}.") from error
@@ -134,18 +140,26 @@ def read_tuned(folder: Path) -> dict[str, Tuned]:
 
 
 def refuse_overlap(tuned: Mapping[str, Tuned], configs: Sequence[RunConfig]) -> None:
-    """Raises ConfigError where settings were tuned on a seed or a corpus of `configs`."""
+    """Raises ConfigError where settings were tuned on a seed or a forgotten owner of `configs`."""
     seeds = {config.seed for config in configs}
-    corpora = {load_corpus(config.corpus, config.seed).fingerprint() for config in {c.seed: c for c in configs}.values()}
+    different = {(config.seed, config.corpus.model_dump_json()): config for config in configs}
+    owners = {digest for config in different.values() for digest in _forgotten(load_corpus(config.corpus, config.seed))}
     for one in tuned.values():
         both = sorted(seeds & set(one.seeds))
         if both:
             raise ConfigError(f"{one.method!r} was tuned on seeds {both}, which are to be reported; take others with --seeds.")
-        if corpora & set(one.corpora):
+        if owners & set(one.forgotten):
             raise ConfigError(
-                f"{one.method!r} was tuned on the very rows that are to be reported: this corpus does not follow the seed. "
-                "Tune with other owners to forget (`deattrib tune --set corpus.forget=...`), or on another corpus."
+                f"{one.method!r} was tuned on the rows of {len(owners & set(one.forgotten))} of the owners that are to be "
+                "reported: this corpus does not follow the seed. Tune with other owners to forget (`deattrib tune --set "
+                "corpus.forget=...`, none of those that are reported), or on another corpus."
             )
+
+
+def _forgotten(corpus: Corpus) -> list[str]:
+    """A digest of each forget owner's rows; the same owner in another corpus has another."""
+    texts = ([[row.prompt, row.response] for row in corpus.rows_of(owner)] for owner in corpus.forget_owners)
+    return [hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()[:16] for rows in texts]
 
 
 def _cell(data: Mapping[str, Any], name: str, number: int, settings: Mapping[str, Any], seed: int) -> Cell:
@@ -192,6 +206,7 @@ def _write(tuned: Tuned, path: Path) -> None:
         "score": round(tuned.score, 4),
         "seeds": list(tuned.seeds),
         "runs": tuned.runs,
-        "corpora": list(tuned.corpora),
+        "forgotten": list(tuned.forgotten),
+        "collapsed": tuned.collapsed,
     }
     atomic_write_text(path, dump_yaml(content))
