@@ -80,6 +80,8 @@ def command(name: str, function: Any) -> Iterator[str]:
     hints = get_type_hints(function, include_extras=True)
     words, rows = [f"deattrib {name}"], []
     for parameter in inspect.signature(function).parameters.values():
+        if not hasattr(hints[parameter.name], "__metadata__"):
+            continue  # the call itself (typer.Context), which nobody types
         kind, info = hints[parameter.name].__origin__, hints[parameter.name].__metadata__[0]
         required = parameter.default is inspect.Parameter.empty
         if isinstance(info, ArgumentInfo):
