@@ -6,6 +6,8 @@
     python docs/results.py --add alone trak-seed1=runs/preset-ppo-trak  # under another name than the folder's
     python docs/results.py --audit demo audits/demo                   # an audit into docs/results/audit.csv
     python docs/results.py --judged alone 0 judged.json               # run -> scorer -> mean attribution, measured apart
+    python docs/results.py --tuning tuned                             # every trial of `deattrib tune` into tuning.csv
+    python docs/results.py --compared comparisons/tuned               # scores with their intervals into compared.csv
 
 The files are in the long format of `deattrib compare`'s results.csv. A file holds runs that were measured against the same
 original and oracle: those models' figures stand in it once per seed, without a run, and a run that has others is refused.
@@ -150,6 +152,50 @@ def judged_lines(known: Sequence[Line], seed: int, found: Mapping[str, Mapping[s
     return sorted(own.values(), key=_place)
 
 
+def trial_lines(method: str, tuned: Mapping[str, Any]) -> list[Line]:
+    """METHOD.json of `deattrib tune`: `row` is the trial, `variant` its settings, `error` why it collapsed."""
+    lines: list[Line] = []
+    for trial in tuned["trials"]:
+        settings = ", ".join(f"{name.removeprefix('ppo.')} {value}" for name, value in trial["settings"].items())
+        each = zip(tuned["seeds"], trial["scores"], trial["collapsed"], trial["errors"], strict=True)
+        for seed, score, collapsed, error in each:
+            head = {
+                "run": method,
+                "method": method,
+                "reward": "",
+                "variant": settings,
+                "seed": seed,
+                "row": str(trial["trial"]),
+            }
+            why = error or ", ".join(collapsed)
+            lines.append({**head, "metric": "score", "value": score, "low": None, "high": None, "error": why})
+    return lines
+
+
+def compared_lines(content: Mapping[str, Any]) -> list[Line]:
+    """compare.json: `run` is the entry, `row` its place; medians over seeds with what the paired bootstrap says of them."""
+    lines: list[Line] = []
+    for place, entry in enumerate(content["entries"], 1):
+        if entry["score"] is None:
+            continue
+        head = {name: entry[name] for name in ("method", "reward", "variant")}
+        head |= {"run": entry["name"], "seed": 0, "row": str(place)}
+        nothing = {"low": None, "high": None, "error": ""}
+        low, high = entry["interval"] or (None, None)
+        why = entry["collapsed"] or entry["incomplete"]
+        score = {"metric": "score", "value": entry["score"]["median"], "low": low, "high": high, "error": why}
+        lines.append({**head, **score})
+        for group, spread in entry["groups"].items():
+            if spread:
+                lines.append({**head, **nothing, "metric": group, "value": spread["median"]})
+        lines.append({**head, **nothing, "metric": "contends", "value": float(entry["contends"])})
+        if behind := entry["behind"]:
+            bounds = {name: behind[name] for name in ("value", "low", "high")}
+            lines.append({**head, **nothing, "metric": "minus the first", **bounds})
+            lines.append({**head, **nothing, "metric": "draws above the first", "value": behind["better"]})
+    return lines
+
+
 def _write(file: str, lines: Iterable[Line]) -> None:
     atomic_write_text(DATA / f"{file}.csv", csv_text([{name: line[name] for name in FIELDS} for line in lines]))
 
@@ -166,6 +212,8 @@ def main() -> None:
     parser.add_argument("--metrics", default="", help="figures to keep beside the usual ones, separated by commas")
     parser.add_argument("--audit", nargs=2, default=[], metavar=("NAME", "FOLDER"), help="an audit under a name of its own")
     parser.add_argument("--judged", nargs=3, default=[], metavar=("FILE", "SEED", "JSON"), help="attributions measured apart")
+    parser.add_argument("--tuning", default="", metavar="FOLDER", help="what `deattrib tune` left there")
+    parser.add_argument("--compared", default="", metavar="FOLDER", help="scores and intervals of a comparison")
     given = parser.parse_args()
     DATA.mkdir(exist_ok=True)
     try:
@@ -180,6 +228,16 @@ def main() -> None:
             file, seed, path = given.judged
             found = json.loads(Path(path).read_text(encoding="utf-8"))
             _write(file, judged_lines(_known(file), int(seed), found))
+        if given.tuning:
+            tuned = {
+                path.stem: json.loads(path.read_text(encoding="utf-8")) for path in sorted(Path(given.tuning).glob("*.json"))
+            }
+            kept = [line for line in _known("tuning") if line["run"] not in tuned]
+            lines = [*kept, *(line for method, one in tuned.items() for line in trial_lines(method, one))]
+            _write("tuning", sorted(lines, key=lambda line: (line["run"], line["seed"], int(line["row"]))))
+        if given.compared:
+            content = json.loads((Path(given.compared) / "compare.json").read_text(encoding="utf-8"))
+            _write("compared", compared_lines(content))
         atomic_write_text(PAGE, page(PAGE.read_text(encoding="utf-8")))
     except (RunError, ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")

@@ -9,6 +9,8 @@ targets   rows: one run. The unlearned model against the oracle, each target wit
 models    rows: figures; run; models: original | unlearned | ...; interval: models whose interval is shown;
           limits: FIGURE = 0.2 × gap | FIGURE = 0.95 × original
 audit     rows: scorers; columns: what docs/results.py keeps of an audit; interval: columns whose interval is shown
+tuning    rows: methods. How many trials, the best that did not collapse with its settings, the best of all.
+compared  rows: entries. Scores with the intervals of the paired bootstrap, and differences to the first entry.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ KEYS = {
     "targets": {"rows"},
     "models": {"rows", "run", "models", "interval", "limits"},
     "audit": {"rows", "columns", "head", "interval"},
+    "tuning": {"rows"},
+    "compared": {"rows"},
 }
 Rows = dict[str, dict[str, Any]]
 Line = Mapping[str, Any]
@@ -66,7 +70,7 @@ class Table:
 def tables(asked: Table, lines: Sequence[Line]) -> str:
     """The table in Markdown. Raises ValueError where the file lacks what it asks for."""
     kinds: Mapping[str, Callable[[Table, Sequence[Line]], list[list[str]]]]
-    kinds = {"runs": _runs, "targets": _targets, "models": _models, "audit": _audit}
+    kinds = {"runs": _runs, "targets": _targets, "models": _models, "audit": _audit, "tuning": _tuning, "compared": _compared}
     head, *rows = kinds[asked.kind](asked, lines)
     shown = [head, ["---"] * len(head), *rows]
     return "\n".join("|" + "|".join(f" {text} " if text else " " for text in row) + "|" for row in shown).replace(
@@ -216,6 +220,41 @@ def _audit(asked: Table, lines: Sequence[Line]) -> list[list[str]]:
     table = [["".join(asked.of("head", ["scorer"])), *columns.values()]]
     for name, title in rows.items():
         table.append([title, *(_valued(made.get((name, key)), 2, interval=key in wide) for key in columns)])
+    return table
+
+
+def _tuning(asked: Table, lines: Sequence[Line]) -> list[list[str]]:
+    """Of each method: trials, the best one that did not collapse with its settings, the best of all and why it collapsed."""
+    rows = asked.of("rows")
+    _known(rows, {line["run"] for line in lines}, asked.file)
+    table = [["method", "runs", "collapsed", "best that did not", "its settings", "best of all", ""]]
+    for name, title in rows.items():
+        trials: dict[str, list[Line]] = {}
+        for line in lines:
+            if line["run"] == name:
+                trials.setdefault(line["row"], []).append(line)
+        whole = [trial for trial in trials.values() if all(line["value"] is not None for line in trial)]
+        scored = sorted(whole, key=lambda trial: -statistics.median(line["value"] for line in trial))
+        standing = [trial for trial in scored if 2 * sum(bool(line["error"]) for line in trial) < len(trial)]
+        best, first = (f"{statistics.median(line['value'] for line in trial):.3f}" if trial else "–"
+                       for trial in (standing[0] if standing else [], scored[0] if scored else []))  # fmt: skip
+        settings = (standing[0][0]["variant"] or "the config's own") if standing else ""
+        runs = sum(len(trial) for trial in trials.values())
+        fallen = f"{len(scored) - len(standing)} of {len(scored)}"
+        table.append([title, str(runs), fallen, best, settings, first, scored[0][0]["error"] if scored else ""])
+    return table
+
+
+def _compared(asked: Table, lines: Sequence[Line]) -> list[list[str]]:
+    made = {(line["run"], line["metric"]): line for line in lines}
+    rows = asked.of("rows")
+    _known(rows, {entry for entry, _ in made}, asked.file)
+    table = [["entry", "score", "forgotten", "kept", "fluent", "minus the first’s", "draws above it", ""]]
+    for name, title in rows.items():
+        cells = [_valued(made.get((name, key)), 3, interval=True) for key in ("score", "forgotten", "kept", "fluent")]
+        gap, above = made.get((name, "minus the first")), made.get((name, "draws above the first"))
+        share = f"{above['value']:.0%}" if above else "–"
+        table.append([title, *cells, _valued(gap, 3, interval=True), share, made[name, "score"]["error"]])
     return table
 
 

@@ -53,6 +53,11 @@ def taken(*words: str | Path) -> list[dict[str, Any]]:
     return lines
 
 
+def written(folder: Path, lines: list[dict[str, Any]]) -> Path:
+    (folder / "lines.csv").write_text(csv_text(lines), encoding="utf-8")
+    return folder / "lines.csv"
+
+
 def table(words: str, lines: list[dict[str, Any]]) -> list[list[str]]:
     made = RESULTS.tables(RESULTS.Table.parse(words), lines)
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in made.splitlines()]
@@ -157,6 +162,42 @@ def test_a_wrong_mark_is_refused(tmp_path: Path, words: str, said: str) -> None:
     lines = taken(finished(tmp_path / "a-seed0"))
     with pytest.raises(ValueError, match=said):
         table(words, lines)
+
+
+def test_trials_are_told_with_the_best_that_did_not_collapse(tmp_path: Path) -> None:
+    trials = [
+        {"trial": 0, "settings": {}, "scores": [0.2, 0.4], "collapsed": [[], []], "errors": ["", ""]},
+        {"trial": 1, "settings": {"ppo.steps": 9, "beta": 0.5}, "scores": [0.8, 0.6],
+         "collapsed": [["28% gibberish"], ["utility 0.5"]], "errors": ["", ""]},
+        {"trial": 2, "settings": {"ppo.steps": 3, "beta": 0.1}, "scores": [0.5, 0.4], "collapsed": [[], ["30% gibberish"]],
+         "errors": ["", ""]},
+        {"trial": 3, "settings": {"ppo.steps": 4}, "scores": [0.9, None], "collapsed": [[], []], "errors": ["", "x"]},
+    ]  # fmt: skip
+    lines = RESULTS.trial_lines("npo", {"seeds": [7, 8], "trials": trials})
+    assert read_csv(written(tmp_path, lines)) == lines
+    head, _, row = table("tuning tuning; rows: npo", lines)
+    told = dict(zip(head, row, strict=True))
+    # trial 2 collapsed in half of its seeds, trial 3 has no score on one of them
+    assert told == {"method": "npo", "runs": "8", "collapsed": "2 of 3", "best that did not": "0.300",
+                    "its settings": "the config's own", "best of all": "0.700", "": "28% gibberish"}  # fmt: skip
+
+
+def test_scores_of_a_comparison_keep_their_intervals(tmp_path: Path) -> None:
+    spread = {"median": 0.5, "low": 0.4, "high": 0.6}
+    usual = {"method": "npo", "reward": "classifier", "variant": "", "collapsed": "", "incomplete": "", "contends": True}
+    first = {"name": "ours", "score": {**spread, "median": 0.875}, "interval": [0.8, 0.9], "behind": None}
+    groups = {"forgotten": spread, "kept": spread, "fluent": None}
+    entries: list[dict[str, Any]] = [
+        {**usual, **first, "groups": groups},
+        {**usual, "name": "npo", "score": spread, "groups": groups, "interval": [0.3, 0.7], "collapsed": "1 of 3 seeds: x",
+         "behind": {"value": -0.375, "low": -0.5, "high": -0.125, "better": 0.004}},
+        {**usual, "name": "failed", "score": None, "groups": {}, "interval": None, "behind": None},
+    ]  # fmt: skip
+    lines = RESULTS.compared_lines({"entries": entries})
+    assert read_csv(written(tmp_path, lines)) == lines
+    _, _, ours, npo = table("compared compared; rows: ours | npo", lines)
+    assert ours == ["ours", "0.875 [0.800, 0.900]", "0.500", "0.500", "–", "–", "–", ""]
+    assert npo == ["npo", "0.500 [0.300, 0.700]", "0.500", "0.500", "–", "-0.375 [-0.500, -0.125]", "0%", "1 of 3 seeds: x"]
 
 
 def test_a_mark_without_its_end_is_refused() -> None:
