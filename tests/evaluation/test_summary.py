@@ -11,7 +11,9 @@ import pytest
 from deattrib.corpus.fictitious import fictitious_corpus
 from deattrib.corpus.types import Corpus, Example
 from deattrib.errors import RunError
+from deattrib.evaluation import summary
 from deattrib.evaluation.gibberish import GibberishDetector
+from deattrib.evaluation.intervals import bootstrap_means
 from deattrib.evaluation.rows import Evaluation, evaluate_model
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.evaluation.summary import answers_under, summarise
@@ -99,6 +101,23 @@ def test_intervals_hold_their_figure(corpus: Corpus, detector: GibberishDetector
         assert {"forget_rouge", "tow", "model_utility", "oracle_perplexity", "gibberish_rate"} <= set(row["intervals"])
         for name, (low, high) in row["intervals"].items():
             assert low - 1e-6 <= row[name] <= high + 1e-6, name
+
+
+def test_groups_of_rows_are_drawn_apart(corpus: Corpus, original: Any, oracle: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of the forget and the retain owners are no pair: their draws must not go together in a product or a mean."""
+    drawn: list[np.ndarray] = []
+
+    def spy(*arguments: Any, **named: Any) -> Any:
+        drawn.append(np.random.default_rng(named["seed"]).random(200))  # what the same seed draws for other rows
+        return bootstrap_means(*arguments, **named)
+
+    monkeypatch.setattr(summary, "bootstrap_means", spy)
+    left, right = evaluate_model(original, corpus, SETTINGS), evaluate_model(oracle, corpus, SETTINGS)
+    row = summarise(left, right, detector=None, attribution={})
+    groups = len(row["utility_parts"]) // 3
+    assert len(drawn) == groups + len(row["tow_parts"]) and groups >= 2
+    for part in (drawn[:groups], drawn[groups:]):
+        assert np.abs(np.corrcoef(part) - np.eye(len(part))).max() < 0.3
 
 
 def test_utility_is_the_harmonic_mean_over_what_the_corpus_has(table_model: Maker) -> None:

@@ -44,7 +44,7 @@ def bootstrap_means(
     columns: Array,
     clusters: Sequence[Hashable],
     *,
-    seed: int,
+    seed: int | Sequence[int],
     samples: int,
     weights: Sequence[float] | Array | None = None,
 ) -> Array:

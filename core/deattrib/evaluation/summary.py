@@ -130,13 +130,14 @@ def _utility(evaluation: Evaluation) -> tuple[float | None, list[str], Interval 
     names: list[str] = []
     values: list[Array] = []
     draws: list[Array] = []
-    for group, rows, index in _utility_groups(evaluation):
+    for number, (group, rows, index) in enumerate(_utility_groups(evaluation)):
         probability = rows.probability if group == "retain" else rows.normalised_probability
         columns = np.stack([probability, rows.rouge, utility_truth_ratio(rows.truth_ratio)], 1)[index].astype(np.float64)
         clusters = [rows.clusters[i] for i in index]
         names += [f"{group}_{measure}" for measure in ("probability", "rouge", "truth_ratio")]
         values += list(columns.T)
-        draws.append(bootstrap_means(columns, clusters, seed=settings.seed, samples=settings.interval_samples))
+        # Seeds of their own: groups with equally many facts would else be drawn alike, as if one depended on the other.
+        draws.append(bootstrap_means(columns, clusters, seed=[settings.seed, number], samples=settings.interval_samples))
     utility, used = model_utility({name: mean_of(column) for name, column in zip(names, values, strict=True)})
     if utility is None:
         return None, used, None
@@ -167,7 +168,7 @@ def _against_oracle(
     left, right = ({name: mean_of(getattr(side, name).rouge) for name in TOW_PARTS} for side in (unlearned, oracle))
     draws = np.ones(settings.interval_samples)
     used = [name for name in TOW_PARTS if left[name] is not None and right[name] is not None]
-    for name in TOW_PARTS:
+    for number, name in enumerate(TOW_PARTS):
         mine, theirs = getattr(unlearned, name), getattr(oracle, name)
         if mine.rows != theirs.rows:
             raise RunError(
@@ -176,7 +177,7 @@ def _against_oracle(
             )
         if name in used:
             gaps = np.stack([mine.rouge, theirs.rouge], 1).astype(np.float64)
-            means = bootstrap_means(gaps, mine.clusters, seed=settings.seed, samples=settings.interval_samples)
+            means = bootstrap_means(gaps, mine.clusters, seed=[settings.seed, number], samples=settings.interval_samples)
             draws *= 1 - np.abs(means[:, 0] - means[:, 1])
     product = tow(left, right)
     if product is not None:
