@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from deattrib.errors import RunError
-from deattrib.runs.events import EventLog, TimingLog, read_events
+from deattrib.runs.events import EventLog, TimingLog, read_events, seconds_until
 
 
 def steps(log: EventLog, numbers: range) -> None:
@@ -137,3 +137,17 @@ def test_no_file(tmp_path: Path) -> None:
         read_events(tmp_path / "e.jsonl")
     with pytest.raises(RunError, match="Cannot write"):
         EventLog(tmp_path / "no" / "e.jsonl")
+
+
+def test_the_time_of_a_step_that_was_made_twice_is_its_last(tmp_path: Path) -> None:
+    path = tmp_path / "timings.jsonl"
+    assert seconds_until(path, 3) == 0.0
+    with TimingLog(path) as timings:
+        for step, seconds in ((1, 0.5), (2, 0.25), (3, 8.0), (2, 1.5), (3, 16.0)):  # killed in step 4, back to step 1
+            timings.append("step", step, seconds)
+        timings.append("other", 1, 100.0)
+    assert [seconds_until(path, step) for step in (0, 1, 2, 3)] == [0.0, 0.5, 2.0, 18.0]
+    path.write_text("{")
+    assert seconds_until(path, 3) == 0.0
+    path.write_text("[]\n")
+    assert seconds_until(path, 3) == 0.0  # time that cannot be told is no reason not to go on

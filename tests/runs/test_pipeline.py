@@ -170,3 +170,7 @@ def test_cut_off_and_resumed_is_undisturbed_to_the_last_bit(
     ).read_bytes()
     assert json.loads((whole / "metrics.json").read_text())["rows"] == json.loads((cut / "metrics.json").read_text())["rows"]
     assert [event["step"] for event in read_events(cut / "events.jsonl") if event["kind"] == "step"] == [1, 2, 3, 4, 5, 6]
+    # Time is that of all steps, not of the last stretch.
+    took = {one["step"]: one["seconds"] for one in read_events(cut / "timings.jsonl") if one["kind"] == "step"}
+    assert set(took) == set(range(1, 7))
+    assert json.loads((cut / "metrics.json").read_text())["seconds"]["unlearn"] >= sum(took.values()) - 0.01

@@ -162,6 +162,16 @@ class Unwritten:
         return None
 
 
+def seconds_until(path: Path, step: int) -> float:
+    """What the timings say of the steps up to `step`, one that was made twice counted once; 0 where they cannot be read."""
+    try:
+        timings = read_events(path)
+        took = {int(one["step"]): float(one["seconds"]) for one in timings if one["kind"] == "step" and one["step"] <= step}
+    except (RunError, KeyError, TypeError, ValueError):
+        return 0.0
+    return sum(took.values())
+
+
 def read_events(path: Path) -> list[dict[str, Any]]:
     """The events of a log (or the timings), in order, also while a run writes to it: half a last line is left out.
 

@@ -23,7 +23,7 @@ from deattrib.models.ranks import ALONE, World
 from deattrib.ppo.unlearner import Step, Unlearner
 from deattrib.runs.checkpoint import load_newest, save_checkpoint
 from deattrib.runs.config import CheckpointSettings
-from deattrib.runs.events import EventLog, TimingLog, Unwritten
+from deattrib.runs.events import EventLog, TimingLog, Unwritten, seconds_until
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.manifest import check_same
 from deattrib.runs.signals import Interrupted, Stopping
@@ -67,6 +67,7 @@ class Loop:
     world: World = ALONE
     saved: int | None = None  # step of the newest checkpoint
     logged: int = 0  # the last step whose events are all written
+    before: float = 0.0  # seconds that steps took which an earlier process made, as the folder tells them
 
     def run(self) -> None:
         """To the end of the loop, a checkpoint behind it.
@@ -127,6 +128,8 @@ class Loop:
         self.world.together(partial(self._check_config, state))
         self.unlearner.load_state_dict(state["unlearner"])
         self.saved = self.unlearner.step
+        if self.folder is not None:
+            self.before = seconds_until(self.folder.timings, self.unlearner.step)
         self.listener.stage("unlearn", f"continuing after step {self.unlearner.step}")
         return int(state["events"])
 

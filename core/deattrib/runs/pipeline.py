@@ -234,6 +234,7 @@ def _carry_out(
             loop.check, loop.world = making.check, world
             loop.run()
             session.gather()
+        seconds["unlearn"] = round(seconds["unlearn"] + loop.before, 2)
 
         def outcome() -> dict[str, Any]:
             assert folder is not None and referee is not None
