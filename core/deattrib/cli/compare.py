@@ -47,9 +47,7 @@ def compare(
     from deattrib.errors import ConfigError
 
     if results is not None:
-        if idle := _given(context) - {"results", "output", "as_markdown", "as_json"}:
-            named = ", ".join(sorted(name.strip("_").replace("_", "-") for name in idle))
-            raise ConfigError(f"--results runs nothing: leave out {named}.")
+        only_reads(context)
         return show(results, output, as_markdown=as_markdown, as_json=as_json)
     if as_markdown:
         raise ConfigError("--markdown prints what is there already: give --results FOLDER with it.")
@@ -85,9 +83,14 @@ def compare(
         raise typer.Exit(1)
 
 
-def _given(context: typer.Context) -> set[str]:
-    """Parameters that the command line names itself."""
-    return {name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+def only_reads(context: typer.Context) -> None:
+    """Refuses what would be ignored beside --results, where the command line names it. Raises ConfigError."""
+    from deattrib.errors import ConfigError
+
+    given = {name for name in context.params if getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"}
+    if idle := given - {"results", "output", "as_markdown", "as_json"}:
+        named = ", ".join(sorted(name.strip("_").replace("_", "-") for name in idle))
+        raise ConfigError(f"--results runs nothing: leave out {named}.")
 
 
 def show(folder: Path, output: Path | None, *, as_markdown: bool, as_json: bool) -> None:
