@@ -80,6 +80,8 @@ def test_what_a_method_says_itself_goes_over_what_was_tuned() -> None:
 def test_the_configs_own_reward_keeps_its_settings_and_its_own_method_is_not_dropped_silently() -> None:
     named = matrix(rewards={"classifier": "classifier"}, seeds=(0,)).cells()
     assert named[0].config.reward == TINY["reward"] != "classifier"
+    other = {"name": "classifier", "epochs": 3}
+    assert matrix(rewards={"classifier": other}, seeds=(0,)).cells()[0].config.reward == other  # said otherwise
     with pytest.raises(ConfigError, match=r"own method is 'npo'.*--methods"):
         Matrix({**TINY, "method": "npo"}, {}, {}, (0,), {}, {}).cells()
     with pytest.raises(ConfigError, match="'seven' sets the seed"):

@@ -53,5 +53,5 @@ def tune(
     if not best.settings:
         typer.echo("the config as it stands")
     if best.collapsed:
-        typer.echo(f"\nno trial that scores better did without a collapse ({best.collapsed}); `deattrib compare` marks it")
+        typer.echo(f"\nno trial did better than this one, which collapsed too: {best.collapsed}")
     typer.echo(f"\nscore {best.score:.3f} over {len(best.seeds)} seeds, {best.runs} runs: {output / f'{best.method}.yaml'}")

@@ -103,7 +103,7 @@ def _board(content: Mapping[str, Any]) -> list[dict[str, Any]]:
                 "name": visible(entry["name"], 80),
                 "tracks": tracks,
                 "score": cell(entry["score"], "score"),
-                "note": visible(note, 80),
+                "note": note,
             }
         )
     return found

@@ -76,7 +76,8 @@ class Matrix:
         judge = self.base.get("reward", RunConfig.model_fields["reward"].default)
         own = {_word(judge): judge}
         engine = next((spec for spec in self.methods.values() if method_name(spec) == ENGINE), ENGINE)
-        rewards = {word: own.get(word, reward) for word, reward in self.rewards.items()}  # the config's own with its settings
+        # The config's own reward, called by its bare name, keeps its settings.
+        rewards = {word: own.get(word, reward) if reward == word else reward for word, reward in self.rewards.items()}
         named = any(method_name(spec) == ENGINE for spec in self.methods.values())
         if not rewards and (named or self.variants or not self.methods):
             rewards = own
