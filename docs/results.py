@@ -188,7 +188,6 @@ def compared_lines(content: Mapping[str, Any]) -> list[Line]:
         for group, spread in entry["groups"].items():
             if spread:
                 lines.append({**head, **nothing, "metric": group, "value": spread["median"]})
-        lines.append({**head, **nothing, "metric": "contends", "value": float(entry["contends"])})
         if behind := entry["behind"]:
             bounds = {name: behind[name] for name in ("value", "low", "high")}
             lines.append({**head, **nothing, "metric": "minus the first", **bounds})

@@ -150,6 +150,18 @@ def test_a_folder_of_runs_is_read_as_it_is(finished: Comparison, tmp_path: Path)
     assert (again.folder / page).is_file()  # the link still leads to the run
 
 
+def test_an_error_of_before_does_not_hide_a_result_that_came_since(finished: Comparison, tmp_path: Path) -> None:
+    """As when the run was in use by another command, which has finished it."""
+    (source,) = (finished.folder / "runs").glob("ga-*")
+    shutil.copytree(source, tmp_path / "runs" / "ga")
+    cell = {"method": "ga", "reward": "classifier", "variant": "", "seed": 0, "folder": "runs/ga", "error": "in use"}
+    (tmp_path / "cells.json").write_text(json.dumps({"schema": 1, "name": "x", "cells": [cell]}))
+    assert [run.error for run in read_cells(tmp_path)] == [""]
+    state = json.loads((source / "state.json").read_text())
+    (tmp_path / "runs" / "ga" / "state.json").write_text(json.dumps({**state, "state": "failed"}))
+    assert [run.error for run in read_cells(tmp_path)] == ["in use"]
+
+
 def test_tuning_takes_the_best_trial_and_writes_it(tmp_path: Path, cache: Path) -> None:
     said: list[str] = []
     training = {"steps": 20, "batch_size": 8, "learning_rate": 0.005}

@@ -16,8 +16,7 @@ from deattrib.errors import RunError
 from deattrib.runs.checkpoint import save_checkpoint
 from deattrib.runs.config import build_config
 from deattrib.runs.folder import RunFolder, read_manifest
-from deattrib.runs.identity import check_config, check_identity, run_identity
-from deattrib.runs.pipeline import registry_of
+from deattrib.runs.identity import check_config, check_identity, registry_of, run_identity
 
 SCORER = """
 from deattrib import Scorer

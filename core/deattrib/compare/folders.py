@@ -65,10 +65,10 @@ def read_run(folder: Path, label: Label, *, error: str = "") -> ComparedRun:
     """A run from its folder; what cannot be read becomes its `error`.
 
     Args:
-        error: why there was no result, where one has not come to be since.
+        error: why there is no result.
     """
     try:
-        if error and not _finished(folder):
+        if error:
             raise RunError(error)
         metrics = _with_attacks(read_object(folder / "metrics.json", hint=" Has the run finished?"), folder / "attacks.json")
         versions = mapping(read_object(folder / "manifest.json").get("versions"))
@@ -78,13 +78,6 @@ def read_run(folder: Path, label: Label, *, error: str = "") -> ComparedRun:
         where = folder if folder.is_dir() else None
         return ComparedRun(folder.name, label, where, None, None, {}, {}, str(problem))
     return ComparedRun(folder.name, label, folder, metrics, figures, versions, config)
-
-
-def _finished(folder: Path) -> bool:
-    try:
-        return read_object(folder / "state.json").get("state") == "finished"
-    except RunError:
-        return False
 
 
 def _with_attacks(metrics: Mapping[str, object], path: Path) -> Mapping[str, object]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
-from deattrib.ppo.data import Cycle, thin
+from deattrib.ppo.data import Cycle
 from deattrib.ppo.lessons import Lesson
 from deattrib.ppo.losses import masked_mean
 from deattrib.ppo.rollout import Rollout
@@ -101,11 +101,9 @@ class Method(Unlearner):
 
     def next_retain_rows(self) -> Sequence[Example]:
         """The same for retain rows, `dropped_words` of their prompts left out."""
-        rows, share = self.retain.draw(self.settings.retain.batch_size), self.settings.retain.dropped_words
-        if share > 0:
-            names = self.corpus.identities
-            rows = [replace(row, prompt=thin(row.prompt, share, self.rng, names=names.get(row.owner, ()))) for row in rows]
-        return self.world.mine(rows)
+        rows = self.retain.draw(self.settings.retain.batch_size)
+        prompts = self.lessons.thinned(rows)
+        return self.world.mine([replace(row, prompt=prompt) for row, prompt in zip(rows, prompts, strict=True)])
 
     def whole_of(self, rows: Sequence[Example]) -> Sequence[Example]:
         """The batch of forget rows that these are this process' part of: what is random is drawn for all of it."""

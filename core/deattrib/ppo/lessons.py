@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -191,13 +191,16 @@ class Lessons:
             taught = self.taught() if self.settings.retain.weight > 0 else None
             return Lesson(taught, self._anchored() if self.anchored else None)
 
+    def thinned(self, rows: Sequence[Example]) -> list[str]:
+        """Prompts of retain rows with `ppo.retain.dropped_words` of their words left out."""
+        share, names = self.settings.retain.dropped_words, self.corpus.identities
+        return [thin(row.prompt, share, self.rng, names=names.get(row.owner, ())) for row in rows]
+
     @torch.no_grad()
     def taught(self) -> Taught:
         """Answers of retain rows, teacher forced: nothing is generated on retain data."""
         rows = self.retain.draw(self.settings.retain.batch_size)
-        share = self.settings.retain.dropped_words
-        prompts = [thin(row.prompt, share, self.rng, names=self.corpus.identities.get(row.owner, ())) for row in rows]
-        prompts, rows = list(self.world.mine(prompts)), list(self.world.mine(rows))
+        prompts, rows = list(self.world.mine(self.thinned(rows))), list(self.world.mine(rows))
         batch = self.codec.encode(prompts, [row.response for row in rows]).to(self.device)
         tokens = self.world.sum(batch.response_mask.sum()) if self.world.size > 1 else None
         return Taught(batch, self.original.logits(batch), tokens)

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 
-from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.settings import load_corpus
 from deattrib.errors import ModelError, RunError
 from deattrib.models.language_model import LanguageModel
@@ -25,7 +24,7 @@ from deattrib.runs.atomic import atomic_write_json
 from deattrib.runs.attacked import SCHEMA, Say, attack_models, choose_attacks
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder
-from deattrib.runs.identity import check_corpus
+from deattrib.runs.identity import check_corpus, registry_of
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.prepare import Models, cache_folder, prepare_models
 from deattrib.runs.validation import validate
@@ -59,8 +58,7 @@ def attack(
         if folder.state != "finished" or not folder.metrics.is_file():
             raise RunError(f"The run in {path} is {folder.state}: only a finished run has models to attack. Finish it first.")
         config = validate(RunConfig, folder.config, source=str(path / "config.yaml"))
-        plugins = config.plugins
-        registry = PluginRegistry(disable=plugins.disable, require=plugins.require, allow=plugins.allow)
+        registry = registry_of(config)
         attacks = choose_attacks(registry.names("attack") if specs is None else specs, registry)
         corpus = load_corpus(config.corpus, config.seed)
         check_corpus(folder, corpus)

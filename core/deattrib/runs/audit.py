@@ -34,6 +34,7 @@ from deattrib.models.policy import Policy
 from deattrib.runs.atomic import atomic_write_json, atomic_write_text
 from deattrib.runs.checkpoint import checkpoint_step, load_checkpoint
 from deattrib.runs.config import RunConfig
+from deattrib.runs.identity import registry_of
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.prepare import Models, cache_folder, prepare_models
 
@@ -108,7 +109,7 @@ def audit(
 
 def _registry(config: RunConfig, scorers: Mapping[str, str | Mapping[str, Any]]) -> PluginRegistry:
     """The plugins that the run may load; a misspelt scorer is told before anything is trained."""
-    registry = PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
+    registry = registry_of(config)
     for spec in scorers.values():
         registry.make(spec)
     return registry

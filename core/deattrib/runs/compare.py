@@ -189,7 +189,7 @@ def read_cells(folder: Path, *, known: Mapping[Path, ComparedRun] | None = None)
     return [
         replace(known[path], label=label)
         if (path := folder / cell["folder"]) in known
-        else read_run(path, label, error=cell["error"])
+        else read_run(path, label, error="" if finished(path) else cell["error"])  # it may have come to be since
         for label, cell in labels
     ]
 

@@ -22,7 +22,8 @@ from deattrib.runs.dry_model import Sizes, sizes_of
 from deattrib.runs.dry_open import open_settings
 from deattrib.runs.dry_rate import REACHED, rate_of
 from deattrib.runs.dry_stages import MERGED, Lengths, copies_of, memory, step_work, work
-from deattrib.runs.pipeline import check_scorers, registry_of, reward_name
+from deattrib.runs.identity import registry_of
+from deattrib.runs.pipeline import check_scorers, reward_name
 
 SCHEMA = 1
 COUNTED = 200  # rows that lengths are taken from, at most

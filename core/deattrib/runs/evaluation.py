@@ -75,7 +75,8 @@ def evaluate(request: EvaluateRequest, *, say: Say, warn: Callable[[str], None],
     if run is None and not (request.model or request.adapter):
         raise ConfigError("Give --model, --adapter, or the folder of a run that has unlearned something.")
 
-    from deattrib.runs.pipeline import check_scorers, registry_of
+    from deattrib.runs.identity import registry_of
+    from deattrib.runs.pipeline import check_scorers
     from deattrib.runs.prepare import cache_folder
 
     check_scorers(config)

@@ -18,6 +18,11 @@ from deattrib.runs.folder import RunFolder, read_manifest
 from deattrib.runs.manifest import check_same, differences, library_versions
 
 
+def registry_of(config: RunConfig) -> PluginRegistry:
+    """The plugins that a run's settings let in."""
+    return PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
+
+
 def run_identity(config: RunConfig, corpus: Corpus, registry: PluginRegistry) -> dict[str, Any]:
     """Plain values. The corpus is its fingerprint, with its sizes beside it so that a difference can be read."""
     origins = Attributor(config.reward, registry=registry).origins
@@ -45,9 +50,7 @@ def check_reused(folder: Path, config: RunConfig, corpora: dict[str, Corpus]) ->
     key = f"{config.seed} {config.corpus.model_dump_json()}"
     if key not in corpora:
         corpora[key] = load_corpus(config.corpus, config.seed)
-    plugins = config.plugins
-    registry = PluginRegistry(disable=plugins.disable, require=plugins.require, allow=plugins.allow)
-    now, known = run_identity(config, corpora[key], registry), read_manifest(folder).get("fingerprints", {})
+    now, known = run_identity(config, corpora[key], registry_of(config)), read_manifest(folder).get("fingerprints", {})
     names = [name for name in ("corpus", "rows", "owners", "forget", "classes") if name in known]
     if found := differences({name: known[name] for name in names}, {name: now[name] for name in names}):
         lines = "".join(f"\n  {path}: {before} -> {after}" for path, before, after in found)

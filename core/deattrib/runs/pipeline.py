@@ -34,7 +34,7 @@ from deattrib.runs.attacked import choose_attacks
 from deattrib.runs.attributions import chosen_scorers
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder, RunState, default_output
-from deattrib.runs.identity import check_config, check_everywhere, check_identity, run_identity
+from deattrib.runs.identity import check_config, check_everywhere, check_identity, registry_of, run_identity
 from deattrib.runs.loop import Loop
 from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
@@ -166,10 +166,6 @@ def _open(
         known["trust_remote_code"] = True
     folder = RunFolder.create(path, config.plain(), seeds={"run": config.seed}, fingerprints=known, arguments=arguments)
     return folder, config
-
-
-def registry_of(config: RunConfig) -> PluginRegistry:
-    return PluginRegistry(disable=config.plugins.disable, require=config.plugins.require, allow=config.plugins.allow)
 
 
 def check_scorers(config: RunConfig, world: World = ALONE) -> None:

@@ -188,13 +188,11 @@ def _check_columns(file: Path, rows: Sequence[dict[str, Any]], name: str) -> Non
 
 def _attributor(config: RunConfig) -> Attributor:
     from deattrib.attribution.attributor import Attributor
-    from deattrib.attribution.plugins import PluginRegistry
+    from deattrib.runs.identity import registry_of
 
-    plugins = config.plugins
-    registry = PluginRegistry(disable=plugins.disable, require=plugins.require, allow=plugins.allow)
     if isinstance(config.reward, list) and len(config.reward) > 1:
         raise ConfigError(f"Scoring a file takes one scorer, the config's reward has {len(config.reward)}: give --scorer.")
-    return Attributor(config.reward, registry=registry, calibration=config.calibration, guard=config.guard)
+    return Attributor(config.reward, registry=registry_of(config), calibration=config.calibration, guard=config.guard)
 
 
 def _fit(attributor: Attributor, config: RunConfig, corpus: Corpus, say: Callable[[str], None]) -> None:

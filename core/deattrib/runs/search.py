@@ -84,7 +84,7 @@ def trials(
     from scipy.stats import qmc
 
     if count < 2 or not space:
-        return [{} for _ in range(min(count, 1 if not space else count))]
+        return [{}][:count]
     points = qmc.Halton(d=len(space), scramble=True, seed=seed).random(count - 1)
     own = {name: _own(data, name) for name in space}
     if rows is not None and "ppo.steps" in space:
