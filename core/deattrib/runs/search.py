@@ -83,8 +83,9 @@ def trials(
     """
     from scipy.stats import qmc
 
+    first: dict[str, Any] = {}
     if count < 2 or not space:
-        return [{}][:count]
+        return [first][:count]
     points = qmc.Halton(d=len(space), scramble=True, seed=seed).random(count - 1)
     own = {name: _own(data, name) for name in space}
     if rows is not None and "ppo.steps" in space:
@@ -93,7 +94,6 @@ def trials(
         {name: span.at(float(share), own[name]) for (name, span), share in zip(space.items(), point, strict=True)}
         for point in points
     ]
-    first: dict[str, Any] = {}
     return [first, *drawn]
 
 
