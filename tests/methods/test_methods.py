@@ -30,6 +30,7 @@ from deattrib.runs.config import build_config
 
 Make = Callable[..., Unlearner]
 NAMES = sorted(cls.name for cls in builtin.METHODS if cls is not Unlearner)
+SAMPLED = ("rloo", "grpo")  # what is rewarded for its own answers
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +45,7 @@ def make(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, registry
     """make(spec) -> the method on a fresh copy of the smallest model."""
 
     def build(spec: Any, *, source: Any = None, seed: int = 0, adapter: str = "lora", ahead: bool = False) -> Unlearner:
+        spec = {"name": spec, "samples": 5} if spec in SAMPLED else spec  # the toy's batch has 5 rows
         chosen = choose_method(spec, registry)
         policy = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(adapter=adapter, rank=4, alpha=8.0), seed=seed)
         settings = chosen.cls.settle(
@@ -82,7 +84,7 @@ def test_every_method_steps_with_finite_figures_and_leaves_the_original_and_the_
     after = method.policy.state()
     assert any(not torch.equal(value, after[key]) for key, value in before.items())
     assert fingerprint(method.policy.original().clone()) == original
-    assert source.calls == 0
+    assert source.calls == (2 if name in SAMPLED else 0)
 
 
 @pytest.mark.parametrize("name", ["ga", "graddiff", "ga-kl", "npo", "simnpo", "flat", "dpo-idk"])
@@ -181,18 +183,28 @@ def test_rmu_trains_no_adapter_above_its_layer_and_refuses_one_that_is_not_there
         make({"name": "rmu", "layer": 2})
 
 
-@pytest.mark.parametrize("name", ["dpo-idk", "name-swap"])  # those that draw random numbers of their own
+@pytest.mark.parametrize("name", ["dpo-idk", "name-swap", "grpo"])  # those that draw random numbers of their own
 def test_interrupted_and_continued_equals_undisturbed_to_the_last_bit(make: Make, tmp_path: Path, name: str) -> None:
-    spec = {"name": name, "steps": 4}
+    spec = "grpo" if name == "grpo" else {"name": name, "steps": 4}
     undisturbed = make(spec)
     expected = [dict(step.figures) for step in undisturbed]
     stopped = make(spec)
-    first = [dict(next(stopped).figures) for _ in range(2)]
-    save_checkpoint(tmp_path, 2, {"unlearner": stopped.state_dict()}, keep=1)
+    first = [dict(next(stopped).figures) for _ in range(len(expected) // 2)]
+    save_checkpoint(tmp_path, len(first), {"unlearner": stopped.state_dict()}, keep=1)
     continued = make(spec)
     continued.load_state_dict(load_checkpoint(next(path for path in tmp_path.iterdir() if path.is_dir()))["unlearner"])
     assert first + [dict(step.figures) for step in continued] == expected
     assert all(torch.equal(value, continued.policy.state()[key]) for key, value in undisturbed.policy.state().items())
+
+
+def test_groups_are_the_engine_with_another_estimator(make: Make) -> None:
+    """Everything but the advantages is `dareu`'s; a group must fit into the batch."""
+    rloo, grpo = make("rloo").settings, make("grpo").settings
+    assert (rloo.estimator, rloo.whiten, grpo.estimator, grpo.whiten) == ("rloo", True, "grpo", False)
+    assert rloo.rollout.samples == 5 and rloo.prompts == 1 and rloo.reward.granularity == "sequence"
+    assert rloo.policy_weight > 0 and rloo.anchor == grpo.anchor == make("dareu").settings.anchor
+    with pytest.raises(ConfigError, match=r"Method .grpo.: ppo\.batch_size 5 is not a multiple of samples 4"):
+        make({"name": "grpo"})
 
 
 # -- by name -------------------------------------------------------------------------------------------------------------

@@ -36,6 +36,7 @@ LOOPS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "tokens": ({}, {"reward": {"granularity": "tokens", "reference": "base"}, "anchor": {"batch_size": 4, "weighted": True}}),
     "separate": ({"critic": "separate"}, {"retain": {"batch_size": 3, "dropped_words": 0.5}}),
     "paper": ({}, STALE),
+    "groups": ({}, {"batch_size": 6, "minibatch_size": 6, "estimator": "grpo", "rollout": {"samples": 3}}),
     "full": ({"adapter": "full"}, {}),
     "fsdp": ({"sharding": "fsdp"}, {}),
     "fsdp-paper": ({"sharding": "fsdp"}, STALE),

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import statistics
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deattrib.ppo.advantages import gae, remaining_length, whiten
+from deattrib.ppo.advantages import gae, group_scaled, leave_one_out, remaining_length, whiten
+from deattrib.ppo.rollout import compare
+from deattrib.ppo.settings import PPOSettings
 
 LENGTHS = [5, 1, 3]
 
@@ -117,3 +121,40 @@ def test_the_floor_keeps_small_differences_small() -> None:
     values = torch.tensor([[0.0, 0.001, 0.0, 0.001]])
     assert torch.allclose(whiten(values, mask, floor=0.05), (values - 0.0005) / 0.05)
     assert (whiten(torch.full((1, 4), 0.3), mask, floor=0.05).abs() < 1e-6).all()
+
+
+# -- without a value function -------------------------------------------------------------------------------------------
+@settings(deadline=None, max_examples=40)
+@given(group=st.integers(2, 5), groups=st.integers(1, 3), data=st.data())
+def test_a_response_is_compared_with_the_others_to_its_prompt(group: int, groups: int, data: st.DataObject) -> None:
+    values = data.draw(st.lists(st.floats(-3, 3, width=16), min_size=group * groups, max_size=group * groups))
+    loo, scaled = leave_one_out(torch.tensor(values), group), group_scaled(torch.tensor(values), group)
+    for index, value in enumerate(values):
+        start = index // group * group
+        mates = values[start : start + group]
+        others = [mate for place, mate in enumerate(mates, start) if place != index]
+        assert float(loo[index]) == pytest.approx(value - statistics.mean(others), abs=1e-4)
+        expected = (value - statistics.mean(mates)) / (statistics.stdev(mates) + 1e-4)
+        assert float(scaled[index]) == pytest.approx(expected, abs=1e-2)
+
+
+def test_what_a_response_is_worth() -> None:
+    mask = torch.tensor([[True, True, True], [True, False, False]])
+    base, penalty = torch.tensor([[0.0, 0.0, -0.5], [-1.0, 0.0, 0.0]]), torch.tensor([[0.3, 0.3, 0.3], [0.1, 0.0, 0.0]])
+    worth = {}
+    for granularity in ("sequence", "slices"):
+        for normalise in ("remaining", "sum"):
+            chosen = PPOSettings(
+                estimator="rloo",
+                batch_size=2,
+                rollout={"samples": 2},  # type: ignore[arg-type]
+                reward={"granularity": granularity, "normalise": normalise},  # type: ignore[arg-type]
+            )
+            advantages, returns = compare(base, penalty, mask, chosen)
+            worth[granularity, normalise] = returns[:, 0].tolist()
+            assert advantages[0].tolist() == pytest.approx([float(returns[0, 0] - returns[1, 0])] * 3)
+            assert advantages[1].tolist() == pytest.approx([float(returns[1, 0] - returns[0, 0]), 0.0, 0.0])
+    assert worth["sequence", "remaining"] == pytest.approx([-0.5 - 0.3, -1.1])
+    assert worth["sequence", "sum"] == pytest.approx([-0.5 - 0.9, -1.1])
+    assert worth["slices", "remaining"] == pytest.approx([-0.5 / 3 - 0.3, -1.1])
+    assert worth["slices", "sum"] == pytest.approx([-0.5 / 3 - 0.9, -1.1])

@@ -267,9 +267,11 @@ class SaysRed:
         ).float()
 
 
-@pytest.mark.parametrize("normalise", ["remaining", "sum"])
+@pytest.mark.parametrize(
+    ("estimator", "normalise"), [("gae", "remaining"), ("gae", "sum"), ("rloo", "remaining"), ("grpo", "sum")]
+)
 def test_it_learns_to_avoid_what_is_attributed(
-    tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, normalise: str
+    tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, estimator: str, normalise: str
 ) -> None:
     """A model that says red and blue equally often forgets red, and says blue instead, not nothing."""
     answers = ["It is red.", "It is blue."]
@@ -283,6 +285,7 @@ def test_it_learns_to_avoid_what_is_attributed(
     policy = Policy(tiny_llama, tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)
     settings = small(
         steps=20, batch_size=24, minibatch_size=24, learning_rate=6e-3, max_new_tokens=12, policy_weight=1.0,
+        estimator=estimator, rollout={"samples": 4 if estimator != "gae" else 1},
         reward={"kl": 0.1, "reference": "original", "normalise": normalise},
         retain={"weight": 0.0}, anchor={"hinge": 0.0, "kl": 0.0},
     )  # fmt: skip
@@ -291,7 +294,17 @@ def test_it_learns_to_avoid_what_is_attributed(
     assert sum(figures["attribution"] for figures in history[-3:]) / 3 < 0.1
     assert history[-1]["reward"] > history[0]["reward"]
     texts = policy.language_model().generate(prompts[::2], max_new_tokens=12, temperature=1.0)
-    assert sum("blue" in text for text in texts) > 4 * sum("red" in text for text in texts)
+    assert sum("blue" in text for text in texts) > 3 * sum("red" in text for text in texts)
+
+
+@pytest.mark.parametrize("estimator", ["rloo", "grpo"])
+def test_without_a_value_function_there_is_no_value_and_its_head_stays_as_it_was(make: Make, estimator: str) -> None:
+    unlearner = make(small(steps=2, batch_size=6, minibatch_size=4, estimator=estimator, rollout={"samples": 3}))
+    before = unlearner.policy.value_head.weight.detach().clone()
+    assert all("value_loss" not in figures and figures["grad_norm"] > 0 for figures in run(unlearner))
+    assert torch.equal(unlearner.policy.value_head.weight, before)
+    with pytest.raises(ValueError, match=f"estimator {estimator} compares answers to the same prompt: set rollout.samples"):
+        small(estimator=estimator)
 
 
 def test_the_retain_term_holds_the_policy_back(make: Make) -> None:

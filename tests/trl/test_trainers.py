@@ -19,6 +19,7 @@ from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError
 from deattrib.models.language_model import Codec, LanguageModel, fingerprint
 from deattrib.models.loading import save_model
+from deattrib.ppo.advantages import group_scaled, leave_one_out
 from deattrib.trl import AttributionCallback, RewardFunction, grpo_config, prompt_dataset, rloo_config
 
 CHAT = (
@@ -90,6 +91,10 @@ def test_a_scorer_is_the_reward(
     logged = [entry[f"rewards/{reward.__name__}/mean"] for entry in trainer.state.log_history if "reward" in entry]
     assert logged == pytest.approx([sum(rewards) / 4 for _, rewards in reward.calls])  # type: ignore[arg-type]
     assert reward.__name__ == "attribution_even-tokens"
+    # The engine's own estimators are those of trl: `method: grpo` and `rloo`.
+    ours = {"grpo": group_scaled, "rloo": leave_one_out}[kind]
+    last = torch.tensor(reward.calls[-1][1])  # trl keeps those of its newest batch
+    assert torch.allclose(torch.tensor(list(trainer._logs["advantages"])), ours(last, 4), atol=1e-5)
     assert fingerprint(trainer.accelerator.unwrap_model(trainer.model)) != before
     assert fingerprint(attributor.context.original.model) == original  # type: ignore[union-attr]
     assert next(trainer.model.parameters()).dtype == torch.float32 and not trainer.args.bf16

@@ -10,6 +10,7 @@ from deattrib.methods.anchored import Anchored
 from deattrib.methods.dpo_idk import IdkDPO
 from deattrib.methods.flat import FLAT
 from deattrib.methods.gradient_ascent import GradientAscent, GradientAscentKL, GradientDifference
+from deattrib.methods.groups import GroupRelative, LeaveOneOut
 from deattrib.methods.name_swap import NameSwap
 from deattrib.methods.npo import NPO
 from deattrib.methods.retain_ft import RetainFineTuning
@@ -20,7 +21,7 @@ from deattrib.ppo.unlearner import Unlearner
 
 METHODS: tuple[type[Unlearner], ...] = (
     Unlearner, GradientAscent, GradientDifference, GradientAscentKL, NPO, SimNPO, RMU, SCRUB, FLAT, RetainFineTuning,
-    NameSwap, IdkDPO, Anchored,
+    NameSwap, IdkDPO, Anchored, LeaveOneOut, GroupRelative,
 )  # fmt: skip
 
 

@@ -1,6 +1,7 @@
 """Advantages (Schulman et al. 2016, Generalized Advantage Estimation; paper, section 4.2). Pure functions.
 
-With lambda = 1 the advantage is the paper's A_t = R_t - V(c_t), R_t = sum_j gamma^j r_{t+j}.
+With lambda = 1 the advantage is the paper's A_t = R_t - V(c_t), R_t = sum_j gamma^j r_{t+j}. Beside it the estimators that
+need no value function, since several answers to the same prompt are each other's baseline.
 """
 
 from __future__ import annotations
@@ -38,6 +39,32 @@ def gae(
         columns.append(running)
     advantages = torch.stack(columns[::-1], 1) / left * mask
     return advantages, (advantages + values) * mask
+
+
+def row_mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over each row's true positions, 0 where there are none: [B, T] -> [B]."""
+    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
+
+
+def leave_one_out(returns: Tensor, group: int) -> Tensor:
+    """RLOO: the return minus the mean return of the other answers to its prompt (Ahmadian et al. 2024, section 3.2).
+
+    Args:
+        returns: [B] float32, the `group` answers to one prompt next to each other.
+        group: answers per prompt, at least 2; B is a multiple of it.
+    """
+    grouped = returns.view(-1, group)
+    return ((grouped - grouped.mean(1, keepdim=True)) * group / (group - 1)).view(-1)
+
+
+def group_scaled(returns: Tensor, group: int) -> Tensor:
+    """GRPO: the return as standard deviations from the mean of its prompt's answers (Shao et al. 2024, section 4.1.2).
+
+    The arguments are those of `leave_one_out`. The deviation is the sample's (n - 1), and 1e-4 is added to it, as in trl and
+    verl: where all answers are worth the same, all advantages are 0.
+    """
+    grouped = returns.view(-1, group)
+    return ((grouped - grouped.mean(1, keepdim=True)) / (grouped.std(1, keepdim=True) + 1e-4)).view(-1)
 
 
 def whiten(advantages: Tensor, mask: Tensor, *, floor: float) -> Tensor:

@@ -103,7 +103,7 @@ def collect(
     rows = Rows.from_tokens(policy.codec, prompts, batch.to("cpu"), owners)
     again = world.size == 1 and keeps_graph(policy, settings)
     with autocast(policy.device, settings.bf16), torch.set_grad_enabled(again):
-        output = policy(batch)
+        output = policy(batch, with_values=settings.estimator == "gae")
     current = gather_log_probs(output.logits, batch.response_ids, temperature=settings.temperature)
     log_probs = _old_log_probs(policy, batch, settings) if settings.refresh == "epoch" else current
     mask, lengths = whole.response_mask, whole.response_lengths
@@ -117,10 +117,13 @@ def collect(
     log_probs, values, penalty, entropy = map(world.joined, (log_probs, output.values, penalty, entropy_of(output.logits)))
     rewards = (base - settings.reward.kl * penalty) * mask
     values = values * mask
-    per_remaining = settings.reward.normalise == "remaining"
-    advantages, returns = adv.gae(
-        rewards, values, mask, gamma=settings.gamma, lam=settings.gae_lambda, per_remaining=per_remaining
-    )
+    if settings.estimator == "gae":
+        per_remaining = settings.reward.normalise == "remaining"
+        advantages, returns = adv.gae(
+            rewards, values, mask, gamma=settings.gamma, lam=settings.gae_lambda, per_remaining=per_remaining
+        )
+    else:
+        advantages, returns = compare(base, settings.reward.kl * penalty, mask, settings)
     if settings.whiten:
         advantages = adv.whiten(advantages, mask, floor=settings.whiten_floor)
     last = attribution[:, -1]
@@ -136,6 +139,20 @@ def collect(
     seen = Seen(output) if again else None
     rollout = Rollout(whole, mask, log_probs * mask, values, rewards, advantages, returns, last, empty, seen=seen)
     return rollout, figures
+
+
+def compare(base: Tensor, penalty: Tensor, mask: Tensor, settings: PPOSettings) -> tuple[Tensor, Tensor]:
+    """(advantages, returns), [B, T] each and the same at all tokens of a response: it is compared with those next to it.
+
+    A response is worth its score (`granularity: sequence`) or the mean reward of its tokens, less the KL penalty per token
+    (`normalise: remaining`) or that of all tokens (`sum`).
+    """
+    last = (mask.sum(1) - 1).clamp(min=0)[:, None]
+    score = base.gather(1, last)[:, 0] if settings.reward.granularity == "sequence" else adv.row_mean(base, mask)
+    less = adv.row_mean(penalty, mask) if settings.reward.normalise == "remaining" else (penalty * mask).sum(1)
+    kind = adv.leave_one_out if settings.estimator == "rloo" else adv.group_scaled
+    advantages = kind(score - less, settings.rollout.samples)
+    return advantages[:, None] * mask, (score - less)[:, None] * mask
 
 
 def keeps_graph(policy: Policy, settings: PPOSettings) -> bool:

@@ -158,6 +158,11 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
     clip: float = Field(0.2, gt=0, lt=1, description="Clipping of the policy ratio (paper: 0.2).")
     value_coefficient: float = Field(0.2, ge=0, description="Weight of the value loss (paper: 0.2).")
     value_clip: float | None = Field(0.2, gt=0, description="Clipping of the value's change per batch; null: none.")
+    estimator: Literal["gae", "rloo", "grpo"] = Field(
+        "gae",
+        description="Advantages. gae: per token, against a value function (paper). rloo, grpo: one per response, against the "
+        "`rollout.samples` answers to its prompt, no value function.",
+    )
     gamma: float = Field(1.0, gt=0, le=1, description="Discount; left open by the paper.")
     gae_lambda: float = Field(1.0, ge=0, le=1, description="GAE's lambda; 1 is the paper's return.")
     whiten: bool = Field(True, description="Scale advantages to unit variance over the batch's tokens.")
@@ -184,6 +189,10 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
     def _whole_groups(self) -> PPOSettings:
         if self.batch_size % self.rollout.samples:
             raise ValueError(f"batch_size {self.batch_size} is not a multiple of rollout.samples {self.rollout.samples}")
+        if self.estimator != "gae" and self.rollout.samples < 2:
+            raise ValueError(
+                f"estimator {self.estimator} compares answers to the same prompt: set rollout.samples to 2 or more"
+            )
         return self
 
     @property
