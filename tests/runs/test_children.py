@@ -95,6 +95,14 @@ def test_runs_that_share_models_wait_for_the_first_and_finished_ones_are_gathere
     assert len(gathered) == 3
 
 
+def test_nobody_waits_for_models_that_are_there() -> None:
+    launcher = Recorder({})
+    said: list[str] = []
+    children.carry_out(cells("a", "a", "b", "b"), jobs=2, launcher=launcher, say=said.append, made={"a"})
+    assert [line.split()[1].strip(",") for line in said[:2]] == ["a0", "a1"]  # begun together
+    assert launcher.log == ["a0", "a1", "b2", "b3", "left 0"]
+
+
 def test_a_command_that_is_interrupted_leaves_what_runs_to_the_launcher() -> None:
     launcher = Recorder({})
 

@@ -15,7 +15,7 @@ from tests.runs.tiny import TINY
 from deattrib.compare.table import read_csv
 from deattrib.errors import ConfigError, PluginError, RunError
 from deattrib.evaluation.row_file import read_row_figures
-from deattrib.runs.compare import Comparison, compare, read_cells, write_comparison
+from deattrib.runs.compare import Comparison, claimed, compare, models_there, read_cells, write_comparison
 from deattrib.runs.config import build_config
 from deattrib.runs.events import read_events
 from deattrib.runs.matrix import Matrix
@@ -81,6 +81,23 @@ def test_what_is_finished_is_used_again_and_nothing_is_touched(finished: Compari
     assert [line.split()[0] for line in said] == ["found", "found"]
     assert {path: path.stat().st_mtime_ns for path in (finished.folder / "runs").rglob("*") if path.is_file()} == before
     assert len(again.content["entries"]) == 2
+
+
+def test_whether_models_are_there_is_known_without_making_any(cache: Path, finished: Comparison, tmp_path: Path) -> None:
+    cells = Matrix(TINY, {}, {"ga": "ga"}, (0, 1), {"wrong": ["corpus.forget=40"]}, {}).cells()
+    assert models_there(cells, cache, {}) == {cells[0].models}  # seed 1 was never made, nor what cannot be
+    assert models_there(cells, tmp_path, {}) == set() and not list(tmp_path.rglob("*.safetensors"))
+
+
+def test_one_command_at_a_time(finished: Comparison, cache: Path) -> None:
+    matrix = Matrix(TINY, {}, {"ga": "ga"}, (0,), {}, {})
+    before = (finished.folder / "cells.json").read_text()
+    with claimed(finished.folder, what="comparison"):
+        with pytest.raises(RunError, match=r"The comparison folder .* is in use by process \d+"):
+            compare(matrix, output=finished.folder, cache=cache)
+        with pytest.raises(RunError, match="The ga tuning folder"), claimed(finished.folder, what="ga tuning", name=".ga.lock"):
+            tune(TINY, "ga", budget=1, seeds=[1], reported=[0], output=finished.folder, cache=cache)
+    assert (finished.folder / "cells.json").read_text() == before
 
 
 def test_a_run_that_was_cut_off_is_gone_on_with(finished: Comparison, cache: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -53,18 +53,25 @@ class Launcher(Protocol):
 
 
 def carry_out(
-    work: Sequence[tuple[Cell, Path]], *, jobs: int, launcher: Launcher, say: Say, gather: Callable[[], None] = lambda: None
+    work: Sequence[tuple[Cell, Path]],
+    *,
+    jobs: int,
+    launcher: Launcher,
+    say: Say,
+    gather: Callable[[], None] = lambda: None,
+    made: Collection[str] = (),
 ) -> dict[str, str]:
     """Carry out runs, at most `jobs` at a time.
 
     Args:
         work: each run and its folder, which may hold a run that was cut off; no two with the same settings.
         gather: called after each run that finished.
+        made: the models (`Cell.models`) that need not be waited for.
 
     Returns:
         The config's digest -> why there is no result, "" for a run that finished.
     """
-    waiting, running, seen = list(work), list[tuple[Cell, Path, Running, float]](), set[str]()
+    waiting, running, seen = list(work), list[tuple[Cell, Path, Running, float]](), set(made)
     errors: dict[str, str] = {}
     try:
         while waiting or running:

@@ -22,11 +22,12 @@ from deattrib.compare.folders import ComparedRun, Label, find_runs, read_run
 from deattrib.compare.page import render
 from deattrib.compare.table import csv_text, long_rows, parquet_bytes
 from deattrib.corpus.types import Corpus
-from deattrib.errors import ConfigError, RunError, did_you_mean
-from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json, atomic_write_text
+from deattrib.errors import ConfigError, DeattribError, RunError, did_you_mean
+from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json, atomic_write_text, cannot_write
 from deattrib.runs.children import Launcher, ProcessLauncher, Say, carry_out, finished
 from deattrib.runs.folder import read_manifest
-from deattrib.runs.identity import check_reused
+from deattrib.runs.identity import check_reused, corpus_of
+from deattrib.runs.lock import LOCK_NAME, RunLock
 from deattrib.runs.matrix import Cell, Matrix
 from deattrib.runs.pipeline import check_scorers
 
@@ -89,17 +90,28 @@ def compare(
 
     Raises:
         ConfigError, PluginError: before anything is begun, where settings, a scorer, a method or the executor are wrong.
+        RunError: another comparison is being made there, or a finished run there is not one of these.
     """
     cells = matrix.cells()
     for cell in {(cell.label.method, cell.label.reward, cell.label.variant): cell for cell in cells}.values():
         check_scorers(cell.config)
     launcher = (executor or Executor()).launcher(output, cache, say)
-    folders = find_folders(cells, output)
-    _write_cells(matrix, cells, folders, {}, output)  # so that --results shows what is finished, whatever happens to us
-    known: dict[Path, ComparedRun] = {}
-    errors = make_runs(cells, folders, launcher, jobs=jobs, say=say, gather=lambda: _gather(output, known))
-    _write_cells(matrix, cells, folders, errors, output)
-    return write_comparison(_name(matrix), read_cells(output), output, samples=samples)
+    with claimed(output, what="comparison"):
+        folders = find_folders(cells, output)
+        _write_cells(matrix, cells, folders, {}, output)  # so that --results shows what is finished, whatever happens to us
+        known: dict[Path, ComparedRun] = {}
+        errors = make_runs(cells, folders, launcher, cache, jobs=jobs, say=say, gather=lambda: _gather(output, known))
+        _write_cells(matrix, cells, folders, errors, output)
+        return write_comparison(_name(matrix), read_cells(output), output, samples=samples)
+
+
+def claimed(output: Path, *, what: str, name: str = LOCK_NAME) -> RunLock:
+    """The folder, made if it is not there, for this process alone. Raises RunError."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(output, error) from error
+    return RunLock(output, name=name, what=what)
 
 
 def find_folders(cells: Sequence[Cell], output: Path) -> dict[str, Path]:
@@ -115,6 +127,7 @@ def make_runs(
     cells: Sequence[Cell],
     folders: Mapping[str, Path],
     launcher: Launcher,
+    cache: Path,
     *,
     jobs: int,
     say: Say,
@@ -135,7 +148,20 @@ def make_runs(
     for folder, cell in sorted(there.items(), key=lambda item: item[0]):
         check_reused(folder, cell.config, corpora)
         say(f"found     {folder.name}")
-    return carry_out(list(work.values()), jobs=jobs, launcher=launcher, say=say, gather=gather)
+    made = models_there([cell for cell, _ in work.values()], cache, corpora) if jobs > 1 else set()
+    return carry_out(list(work.values()), jobs=jobs, launcher=launcher, say=say, gather=gather, made=made)
+
+
+def models_there(cells: Sequence[Cell], cache: Path, corpora: dict[str, Corpus]) -> set[str]:
+    """Which original and oracles (`Cell.models`) no run would have to make first; each corpus is read once."""
+    from deattrib.runs.prepare import all_made
+
+    there = set()
+    for models, config in {cell.models: cell.config for cell in cells}.items():
+        with contextlib.suppress(DeattribError):  # what is wrong is for the run itself to say
+            if all_made(corpus_of(config, corpora), config.model, seed=config.seed, cache=cache):
+                there.add(models)
+    return there
 
 
 def _gather(output: Path, known: dict[Path, ComparedRun]) -> None:

@@ -38,19 +38,25 @@ def run_identity(config: RunConfig, corpus: Corpus, registry: PluginRegistry) ->
     }
 
 
+def corpus_of(config: RunConfig, corpora: dict[str, Corpus]) -> Corpus:
+    """A run's corpus, from those that were read for other runs (by their settings) if it is among them. Raises CorpusError."""
+    key = f"{config.seed} {config.corpus.model_dump_json()}"
+    if key not in corpora:
+        corpora[key] = load_corpus(config.corpus, config.seed)
+    return corpora[key]
+
+
 def check_reused(folder: Path, config: RunConfig, corpora: dict[str, Corpus]) -> None:
     """Refuses a finished run as the result of `config` where the corpus or a class's code has changed since.
 
     Args:
-        corpora: read for other runs, by their settings; what is read here is added.
+        corpora: as of `corpus_of`.
 
     Raises:
         RunError: shows every difference.
     """
-    key = f"{config.seed} {config.corpus.model_dump_json()}"
-    if key not in corpora:
-        corpora[key] = load_corpus(config.corpus, config.seed)
-    now, known = run_identity(config, corpora[key], registry_of(config)), read_manifest(folder).get("fingerprints", {})
+    corpus = corpus_of(config, corpora)
+    now, known = run_identity(config, corpus, registry_of(config)), read_manifest(folder).get("fingerprints", {})
     names = [name for name in ("corpus", "rows", "owners", "forget", "classes") if name in known]
     if found := differences({name: known[name] for name in names}, {name: now[name] for name in names}):
         lines = "".join(f"\n  {path}: {before} -> {after}" for path, before, after in found)

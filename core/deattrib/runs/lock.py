@@ -1,4 +1,4 @@
-"""One process per run folder: an advisory lock that goes with the process, however it ends.
+"""One process per folder of a run, a comparison or a tuning: an advisory lock that goes with the process, however it ends.
 
 `flock` on a file that is never removed (removing it would let two processes lock two files of one name). The kernel
 lets go of it on SIGKILL too, so there is no stale lock to clear by hand; the process id inside is only for the message.
@@ -22,12 +22,16 @@ LOCK_NAME = ".lock"
 class RunLock:
     """Holds the lock of the folder from creation to `release` or to the end of the process.
 
+    Args:
+        name: of the file, where more than one lock is in the folder.
+        what: the folder is, for the message.
+
     Raises:
         RunError: another process (or another object in this one) holds it, or the file cannot be written.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / LOCK_NAME
+    def __init__(self, folder: Path, *, name: str = LOCK_NAME, what: str = "run") -> None:
+        self.path = folder / name
         self._descriptor: int | None = None
         try:
             descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -42,8 +46,8 @@ class RunLock:
             os.close(descriptor)
             if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
                 raise RunError(
-                    f"The run folder {folder} is in use{holder}. Wait until that run has ended, or choose another folder "
-                    "with --output."
+                    f"The {what} folder {folder} is in use{holder}. Wait until that {what} has ended, or choose another "
+                    "folder with --output."
                 ) from error
             raise cannot_write(self.path, error) from error
         self._descriptor = descriptor
@@ -55,6 +59,12 @@ class RunLock:
         _held.discard(self)
         if descriptor is not None:
             os.close(descriptor)
+
+    def __enter__(self) -> RunLock:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.release()
 
     def __del__(self) -> None:
         with contextlib.suppress(Exception):

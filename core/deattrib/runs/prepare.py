@@ -71,6 +71,20 @@ def prepare_models(
         return pending.all()
 
 
+def all_made(corpus: Corpus, settings: ModelSettings, *, seed: int, cache: Path) -> bool:
+    """Whether nothing would have to be made; False too where only reading large weights would tell.
+
+    Raises:
+        ModelError: the base model has not been made.
+    """
+    if settings.path and not settings.base:
+        return True
+    if settings.base:
+        return False
+    maker = ModelMaker(corpus, settings, seed, cache, lambda text: None, makes=False)
+    return all(job.done for job in maker.jobs(maker.base()).values())
+
+
 @contextmanager
 def models_in_the_making(
     corpus: Corpus,

@@ -30,7 +30,7 @@ from deattrib.methods.choose import choose_method, method_name
 from deattrib.report.figures import figure, mapping
 from deattrib.runs.atomic import atomic_write_json, atomic_write_text
 from deattrib.runs.children import Say
-from deattrib.runs.compare import Executor, find_folders, make_runs
+from deattrib.runs.compare import Executor, claimed, find_folders, make_runs
 from deattrib.runs.config import RunConfig, build_config
 from deattrib.runs.matrix import Cell, Spec
 from deattrib.runs.pipeline import check_scorers, reward_name
@@ -86,7 +86,7 @@ def tune(
 
     Raises:
         ConfigError: seeds overlap, the budget is less than one trial, or settings are wrong.
-        RunError: no trial came to a score.
+        RunError: no trial came to a score, or the method is being tuned there by another process.
     """
     name = method_name(method)
     both = sorted(set(seeds) & set(reported))
@@ -103,8 +103,9 @@ def tune(
     settings = trials(data, space_of(config, registry), budget // len(seeds), rows=len(corpora[0].forget))
     cells = [_cell(data, name, number, one, seed) for number, one in enumerate(settings) for seed in seeds]
     launcher = (executor or Executor()).launcher(output, cache, say)
-    folders = find_folders(cells, output)
-    errors = make_runs(cells, folders, launcher, jobs=jobs, say=say)
+    with claimed(output, what=f"{name} tuning", name=f".{name}.lock"):
+        folders = find_folders(cells, output)
+        errors = make_runs(cells, folders, launcher, cache, jobs=jobs, say=say)
     tried = [
         _outcome(number, one, [cell for cell in cells if cell.label.variant == _variant(number)], folders, errors)
         for number, one in enumerate(settings)
