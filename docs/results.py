@@ -8,6 +8,7 @@
     python docs/results.py --judged alone 0 judged.json               # run -> scorer -> mean attribution, measured apart
     python docs/results.py --tuning tuned                             # every trial of `deattrib tune` into tuning.csv
     python docs/results.py --compared comparisons/tuned               # scores with their intervals into compared.csv
+    python docs/results.py --compared differences=comparisons/other   # into differences.csv
 
 The files are in the long format of `deattrib compare`'s results.csv. A file holds runs that were measured against the same
 original and oracle: those models' figures stand in it once per seed, without a run, and a run that has others is refused.
@@ -212,7 +213,7 @@ def main() -> None:
     parser.add_argument("--audit", nargs=2, default=[], metavar=("NAME", "FOLDER"), help="an audit under a name of its own")
     parser.add_argument("--judged", nargs=3, default=[], metavar=("FILE", "SEED", "JSON"), help="attributions measured apart")
     parser.add_argument("--tuning", default="", metavar="FOLDER", help="what `deattrib tune` left there")
-    parser.add_argument("--compared", default="", metavar="FOLDER", help="scores and intervals of a comparison")
+    parser.add_argument("--compared", default="", metavar="[NAME=]FOLDER", help="scores and intervals of a comparison")
     given = parser.parse_args()
     DATA.mkdir(exist_ok=True)
     try:
@@ -235,8 +236,9 @@ def main() -> None:
             lines = [*kept, *(line for method, one in tuned.items() for line in trial_lines(method, one))]
             _write("tuning", sorted(lines, key=lambda line: (line["run"], line["seed"], int(line["row"]))))
         if given.compared:
-            content = json.loads((Path(given.compared) / "compare.json").read_text(encoding="utf-8"))
-            _write("compared", compared_lines(content))
+            file, _, folder = given.compared.rpartition("=")
+            content = json.loads((Path(folder) / "compare.json").read_text(encoding="utf-8"))
+            _write(file or "compared", compared_lines(content))
         atomic_write_text(PAGE, page(PAGE.read_text(encoding="utf-8")))
     except (RunError, ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
