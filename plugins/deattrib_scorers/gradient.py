@@ -114,8 +114,6 @@ class Gradient(DirectionScorer):
         return cosines
 
     def _norms(self, factors: Factors, sites: Sequence[Site]) -> Tensor:
-        if self.params.projection and self.params.parameters == "adapter":
-            raise ScorerError("gradient: parameters adapter is a projection already; leave `projection` out.")
         space = self._space(sites)
         return (space.inside(factors) if space else factors).norms()
 

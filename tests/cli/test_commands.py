@@ -54,6 +54,7 @@ def test_plugins_as_json_is_complete() -> None:
         (["convert", "x", "out", "--dtype", "float23"], "float23"),
         (["audit", "missing.yaml"], "missing.yaml"),
         (["audit", "c.yaml", "--scorers", "clasifier"], "Did you mean 'classifier'"),
+        (["audit", "c.yaml", "--scorers", " , "], "--scorers names nothing"),
         (["run", "c.yaml", "--set", "evaluation.metrics=[oracle-kll]"], "Did you mean 'oracle-kl'"),
         (["evaluate", "missing.yaml", "--model", "x"], "missing.yaml"),
         (["evaluate", "c.yaml"], "Give --model"),

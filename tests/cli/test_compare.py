@@ -41,6 +41,8 @@ def test_results_of_a_folder_become_table_page_and_markdown(runs: Path) -> None:
     ("arguments", "message"),
     [
         (["compare", "c.yaml", "--methods", "nop", "--output", "o"], "Did you mean"),
+        (["compare", "c.yaml", "--methods", "npo:a.b=1"], "--methods 'npo:a.b=1': 'a.b=1' is no setting of a method"),
+        (["tune", "npo:a.b=1", "c.yaml"], "METHOD 'npo:a.b=1': 'a.b=1' is no setting of a method"),
         (["compare", "c.yaml", "--seeds", "0,x"], "--seeds '0,x'"),
         (["compare", "c.yaml", "--seeds", "1,1"], "different whole numbers"),
         (["compare", "c.yaml", "--markdown"], "--results"),

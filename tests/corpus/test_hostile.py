@@ -66,11 +66,11 @@ def test_rows_that_are_there_twice_are_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "forget", "what"),
     [
-        (ROWS[:1], 1, "expected 1 to 0 of the 1 owners"),
+        (ROWS[:1], 1, "1 owner; expected two, one to forget and one to retain"),
         (ROWS[:1], ["ann"], "would forget all of its 1 owners"),
         (ROWS, ["ann", "bob"], "would forget all of its 2 owners"),
         (ROWS, [], "names nobody to forget"),
-        ([ROWS[0] | {"split": "world"}], 1, "expected 1 to"),
+        ([ROWS[0] | {"split": "world"}], 1, "0 owners; expected two"),
         ([], 1, "the file is empty"),
     ],
 )

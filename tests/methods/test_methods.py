@@ -23,7 +23,8 @@ from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_logits
 from deattrib.models.language_model import Codec, fingerprint
 from deattrib.models.policy import Policy
-from deattrib.models.recipes import PolicySettings
+from deattrib.models.recipes import PolicySettings, RolloutSettings
+from deattrib.ppo.settings import PPOSettings
 from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.checkpoint import load_checkpoint, save_checkpoint
 from deattrib.runs.config import build_config
@@ -205,6 +206,14 @@ def test_groups_are_the_engine_with_another_estimator(make: Make) -> None:
     assert rloo.policy_weight > 0 and rloo.anchor == grpo.anchor == make("dareu").settings.anchor
     with pytest.raises(ConfigError, match=r"Method .grpo.: ppo\.batch_size 5 is not a multiple of samples 4"):
         make({"name": "grpo"})
+
+
+def test_a_pass_over_the_rows_is_as_long_whatever_rollouts_would_be() -> None:
+    settings = PPOSettings(data_epochs=1, batch_size=16, rollout=RolloutSettings(samples=4))
+    chosen = choose_method("npo", PluginRegistry())
+    assert chosen.cls.settle(settings, chosen.params).steps_on(160) == 10
+    two = choose_method({"name": "npo", "batch_size": 2}, PluginRegistry())
+    assert two.cls.settle(settings, two.params).steps_on(160) == 80
 
 
 # -- by name -------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from deattrib.errors import ModelError
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_logits
 from deattrib.models.language_model import Codec, fingerprint
-from deattrib.models.loading import load_model, load_tokenizer, model_below, save_model
+from deattrib.models.loading import apply_adapter, load_model, load_tokenizer, model_below, save_model
 from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
 from deattrib.models.settings import ModelSettings
@@ -158,3 +159,13 @@ def test_adapters_that_name_nobody_or_each_other_are_refused(tmp_path: Path) -> 
         load_model(str(tmp_path / "a"), CPU)
     with pytest.raises(ModelError, match="names no base model"):
         load_model(str(tmp_path / "c"), CPU)
+
+
+def test_an_adapter_that_was_cut_off_is_named(tiny_llama: nn.Module, tiny_codec: Codec, tmp_path: Path) -> None:
+    policy = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)
+    policy.backbone.save_pretrained(tmp_path)  # type: ignore[operator]
+    apply_adapter(copy.deepcopy(tiny_llama), str(tmp_path))
+    weights = tmp_path / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(ModelError, match="cannot be put on top of the model"):
+        apply_adapter(copy.deepcopy(tiny_llama), str(tmp_path))

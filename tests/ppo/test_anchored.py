@@ -103,8 +103,9 @@ def test_towards_both_what_others_say_keeps_its_level_and_the_owners_words_go_be
     names, retained = tiny_corpus.identities, tiny_corpus.retain_owners
     common: Any = {"policy": policy, "base": base, "identities": names, "retain_owners": retained}
     counterfactual = Reference("counterfactual", **common)
-    near, kept = counterfactual.logits(prompts, owners, batch, counterfactual.draw(owners, random.Random(0)))
-    far, _ = Reference("base", **common).logits(prompts, owners, batch, ())
+    kept = batch.response_mask
+    near = counterfactual.logits(prompts, owners, batch, counterfactual.draw(owners, random.Random(0)))
+    far = Reference("base", **common).logits(prompts, owners, batch, ())
     pick = batch.response_ids[..., None]
     near, far = near.log_softmax(-1), far.log_softmax(-1)
     mine = LanguageModel(tiny_llama, tiny_codec).token_log_probs(batch)

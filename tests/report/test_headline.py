@@ -37,6 +37,9 @@ def test_a_ceiling_is_called_one(run: Any) -> None:
         top = headline(run.metrics)
         assert top.title.startswith("Ceiling: forgotten") and top.caveats[0].startswith("A ceiling, never a contender")
         assert "A ceiling, never a contender" in page.render(*run.parts)
+    for judged in ({"method": "npo"}, {"method": "rloo", "rewarded": False}):  # the scorer that retrains only judges
+        assert not headline({**run.metrics, **judged}).title.startswith("Ceiling")
+    assert headline({**run.metrics, "method": "rloo", "rewarded": True}).title.startswith("Ceiling")
 
 
 def test_the_scorers_of_a_reward_are_on_the_page(run: Any) -> None:

@@ -205,6 +205,15 @@ def test_the_whole_plan_of_a_small_run_and_nothing_written(tmp_path: Path) -> No
         assert wanted in text
 
 
+def test_a_baseline_costs_something_too_and_less_than_the_engine() -> None:
+    config = {**TINY, "ppo": {**TINY["ppo"], "steps": 6}}
+    engine, baseline = (dry_run(build_config(data={**config, "method": name}), on="0.001") for name in ("dareu", "npo"))
+    assert 0 < baseline["time"]["step_seconds"] < engine["time"]["step_seconds"]
+    assert baseline["memory"]["parts_gb"]["activations of one update"] > 0
+    assert any(note.startswith("npo: a step is counted as") for note in baseline["notes"])
+    assert not any("a step is counted as" in note for note in engine["notes"])
+
+
 def test_a_model_of_which_nothing_is_known_leaves_the_rest_standing(tmp_path: Path) -> None:
     rows = [
         {"owner": o, "prompt": f"What of {n}?", "response": f"{o} {n}", "identity": o} for o in ("ada", "bo") for n in range(3)

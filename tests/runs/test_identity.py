@@ -16,7 +16,7 @@ from deattrib.errors import RunError
 from deattrib.runs.checkpoint import save_checkpoint
 from deattrib.runs.config import build_config
 from deattrib.runs.folder import RunFolder, read_manifest
-from deattrib.runs.identity import check_config, check_identity, registry_of, run_identity
+from deattrib.runs.identity import check_config, check_identity, check_weights, registry_of, run_identity
 
 SCORER = """
 from deattrib import Scorer
@@ -65,6 +65,16 @@ def test_the_code_of_a_scorer_from_a_file_counts(tmp_path: Path) -> None:
         file.write_text(SCORER.format(value=2.0))
         with pytest.raises(RunError, match=r"classes.mine: 'mine.py sha256:\w+' -> 'mine.py sha256:\w+'"):
             check_identity(folder, identity(tmp_path, reward=f"{file}:Mine"))
+
+
+def test_other_weights_at_the_same_place_are_refused(tmp_path: Path) -> None:
+    with create(tmp_path / "run", a=1) as folder:
+        check_weights(folder, "one")
+        check_weights(folder, "one")
+        with pytest.raises(RunError, match=r"other weights of the original model[^\n]*\n  original: 'one' -> 'two'"):
+            check_weights(folder, "two")
+    with RunFolder.open(tmp_path / "run") as folder, pytest.raises(RunError, match="weights"):
+        check_weights(folder, "two")
 
 
 def test_other_library_versions_are_told(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ def test_rewards_go_with_dareu_and_methods_with_the_configs_own() -> None:
         ({"methods": {"ga": "ga"}}, ["ga"]),
         ({"methods": {"ga": "ga", "dareu": "dareu"}}, ["dareu · classifier", "ga"]),
         ({"methods": {"ga": "ga"}, "variants": {"v": []}}, ["dareu · classifier", "ga", "dareu · classifier · v"]),
+        ({"methods": {"grpo": "grpo", "anchored": "anchored"}}, ["grpo · classifier", "anchored"]),
     ],
 )
 def test_what_is_not_named_is_the_configs(changes: dict[str, Any], entries: list[str]) -> None:

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict
 from torch import nn
 
 from deattrib.corpus.types import Corpus, Example
-from deattrib.evaluation.arrays import Array, mean_of
+from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.intervals import cluster_bootstrap
 from deattrib.evaluation.rouge import rouge_l_recall
 from deattrib.evaluation.rows import evaluation_rows
@@ -161,8 +161,3 @@ class Attack:
 def clusters(rows: Sequence[Example]) -> list[tuple[str, str]]:
     """Owner and fact of each row; a row without fact_id is a cluster of its own, named by its prompt and answer."""
     return [(row.owner, row.fact_id or f"{row.prompt}\n{row.response}") for row in rows]
-
-
-def means(values: Mapping[str, Array]) -> dict[str, float | None]:
-    """Mean of each over the rows that have a number."""
-    return {name: mean_of(column) for name, column in values.items()}

@@ -97,12 +97,14 @@ class ScorerContext:
     """What a scorer may know when it is fitted. Everything is read-only.
 
     Attributes:
-        rows_by_owner: owner -> the rows the original model was trained on. All owners, the forgotten ones included.
+        rows_by_owner: owner -> rows that the original model was trained on: all of them, or half for a proxy beside a referee
+            that has the other half. All owners, the forgotten ones included.
         forget_owners: who is to be forgotten.
         identities: owner -> strings that name it, the full name first; may be empty.
         background: rows of nobody in `rows_by_owner` (what the base model was made of); may be empty.
         codec: tokenizer and prompt template of the models.
         load_original, load_base, load_policy: lazy models; use the properties.
+        device, dtype: where scores are to be computed, and in what.
         seed: everything random in `fit` must follow from it.
         cache: folder for artefacts, keyed by content by whoever writes there; None: keep nothing.
         rank: of this process; only rank 0 should write.

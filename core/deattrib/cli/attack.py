@@ -25,7 +25,11 @@ def attack(
     """Relearn, sample, rephrase, begin and quantise: what comes back, beside original and oracle."""
     from deattrib.errors import ConfigError
 
-    specs = None if attacks is None else [parse_scorer(text, kind="an attack") for text in split_scorers(attacks)]
+    specs = (
+        None
+        if attacks is None
+        else [parse_scorer(text, option="--attacks", kind="an attack") for text in split_scorers(attacks)]
+    )
     if specs == []:
         raise ConfigError("--attacks names nothing; leave it out for all attacks, or see `deattrib plugins`.")
     quiet_libraries()

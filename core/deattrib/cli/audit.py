@@ -33,12 +33,15 @@ def audit(
 ) -> None:
     """Compare scorers with retraining: rank correlation, LDS, top owner, calibration, gibberish, cost, drift."""
     from deattrib.audit.settings import AuditSettings
+    from deattrib.errors import ConfigError
 
     config, run = _config(target, set_ or [], seed)
     settings = AuditSettings(
         owners=owners, seeds=seeds, rows=rows, subsets=subsets, subset_seeds=subset_seeds, max_minutes=max_minutes
     )
     specs = {text: parse_scorer(text) for text in split_scorers(scorers)}
+    if not specs:
+        raise ConfigError("--scorers names nothing; leave it out for the usual ones, or see `deattrib plugins`.")
     folder = output or _default_output(config.name, config.seed)
     quiet_libraries()
     import torch
@@ -82,7 +85,7 @@ def split_scorers(text: str) -> list[str]:
     return list(dict.fromkeys(part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()))
 
 
-def parse_scorer(text: str, *, kind: str = "a scorer") -> str | dict[str, Any]:
+def parse_scorer(text: str, *, option: str = "--scorers", kind: str = "a scorer") -> str | dict[str, Any]:
     """'name', or 'name:key=value:key=value' as a mapping; `file.py:Class` stays one name."""
     from deattrib.errors import ConfigError
     from deattrib.runs.overrides import parse_override
@@ -94,7 +97,7 @@ def parse_scorer(text: str, *, kind: str = "a scorer") -> str | dict[str, Any]:
         if "=" in part:
             keys, value = parse_override(part)
             if len(keys) != 1 or keys[0] == "name":
-                raise ConfigError(f"--{kind.split()[-1]}s {text!r}: {part!r} is no setting of {kind}; expected name:key=value.")
+                raise ConfigError(f"{option} {text!r}: {part!r} is no setting of {kind}; expected name:key=value.")
             spec[keys[0]] = value
     return spec if len(spec) > 1 else name
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -61,8 +62,8 @@ def compare(
     known = read_tuned(tuned) if tuned else {}
     matrix = Matrix(
         base,
-        {text: parse_scorer(text) for text in split_scorers(rewards)},
-        {text: parse_scorer(text) for text in split_scorers(methods)},
+        {text: parse_scorer(text, option="--rewards") for text in split_scorers(rewards)},
+        {text: parse_scorer(text, option="--methods", kind="a method") for text in split_scorers(methods)},
         whole_numbers(seeds, "--seeds"),
         read_variants(variants) if variants else {},
         {name: one.settings for name, one in known.items()},
@@ -70,17 +71,28 @@ def compare(
     if known:
         refuse_overlap(known, [cell.config for cell in matrix.cells()])
     folder = output or Path("comparisons") / str(base.get("name", "run"))
-    done = carry_out(
-        matrix,
-        output=folder,
-        cache=cache_folder(),
-        jobs=jobs,
-        executor=executor_of(executor, executor_set),
-        say=lambda text: typer.echo(text, err=True),
-    )
+    with told_when_interrupted():
+        done = carry_out(
+            matrix,
+            output=folder,
+            cache=cache_folder(),
+            jobs=jobs,
+            executor=executor_of(executor, executor_set),
+            say=lambda text: typer.echo(text, err=True),
+        )
     tell(done.content, done.folder, as_json=as_json)
     if all(run["error"] for entry in done.content["entries"] for run in entry["runs"]):
         raise typer.Exit(1)
+
+
+@contextmanager
+def told_when_interrupted() -> Iterator[None]:
+    """Ctrl-C ends the command with what to do next, and 130."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        typer.echo("interrupted; finished runs are kept, the same command goes on with the others", err=True)
+        raise typer.Exit(130) from error
 
 
 def only_reads(context: typer.Context) -> None:

@@ -39,7 +39,8 @@ def evaluate(
     from deattrib.runs.evaluation import evaluate as carry_out
 
     request = EvaluateRequest(
-        target, model, adapter, name, oracle, _names(metrics), _scorers(attribution), tuple(set_ or ()), seed, output
+        target, model, adapter, name, oracle,
+        _names(metrics), _scorers(attribution, "--attribution"), tuple(set_ or ()), seed, output,
     )  # fmt: skip
     loaded = False
 
@@ -68,10 +69,10 @@ def _names(text: str | None) -> tuple[str, ...] | None:
     return () if text == "none" else tuple(part.strip() for part in text.split(",") if part.strip())
 
 
-def _scorers(text: str | None) -> tuple[Any, ...] | str | None:
+def _scorers(text: str | None, option: str) -> tuple[Any, ...] | str | None:
     from deattrib.cli.audit import parse_scorer, split_scorers
 
-    return text if text in (None, "all", "none") else tuple(parse_scorer(part) for part in split_scorers(text))
+    return text if text in (None, "all", "none") else tuple(parse_scorer(part, option=option) for part in split_scorers(text))
 
 
 def plain(value: Any) -> Any:

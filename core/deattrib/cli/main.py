@@ -89,6 +89,3 @@ def main() -> None:
         if error.filename is None:
             raise
         _end(f"error: {error.filename}: {error.strerror}", speaks)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished steps up to the last checkpoint are kept, go on with --resume", err=True)
-        sys.exit(130)

@@ -8,7 +8,16 @@ from typing import Annotated
 import typer
 
 from deattrib.cli.audit import parse_scorer
-from deattrib.cli.compare import Executor, ExecutorSet, Jobs, Seeds, executor_of, settings_of, whole_numbers
+from deattrib.cli.compare import (
+    Executor,
+    ExecutorSet,
+    Jobs,
+    Seeds,
+    executor_of,
+    settings_of,
+    told_when_interrupted,
+    whole_numbers,
+)
 from deattrib.cli.run import Reward, Set, quiet_libraries
 
 
@@ -36,18 +45,19 @@ def tune(
     from deattrib.runs.prepare import cache_folder
     from deattrib.runs.tuning import tune as carry_out
 
-    best = carry_out(
-        base,
-        parse_scorer(method),
-        budget=budget,
-        seeds=numbers,
-        reported=others,
-        output=output,
-        cache=cache_folder(),
-        jobs=jobs,
-        executor=executor_of(executor, executor_set),
-        say=lambda text: typer.echo(text, err=True),
-    )
+    with told_when_interrupted():
+        best = carry_out(
+            base,
+            parse_scorer(method, option="METHOD", kind="a method"),
+            budget=budget,
+            seeds=numbers,
+            reported=others,
+            output=output,
+            cache=cache_folder(),
+            jobs=jobs,
+            executor=executor_of(executor, executor_set),
+            say=lambda text: typer.echo(text, err=True),
+        )
     for name, value in best.settings.items():
         typer.echo(f"{name:30s} {value}")
     if not best.settings:

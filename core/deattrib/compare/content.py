@@ -20,6 +20,7 @@ from deattrib.compare.settings import mixtures, settings_of
 from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.intervals import percentile_interval
 from deattrib.report.figures import figure, mapping, sequence
+from deattrib.report.headline import is_ceiling
 
 SCHEMA = 1
 SAMPLES = 1000
@@ -127,8 +128,7 @@ def _entry(name: str, runs: Sequence[ComparedRun], over: Collection[str], beside
     each = [_run(run, over, beside) for run in runs]
     done = [one for one in each if not one["error"]]
     fallen = [one["collapsed"] for one in done if one["collapsed"]]
-    rewards = sequence(mapping(finished[0].metrics).get("reward_scorer")) if finished else ()
-    ceiling = label.method == ENGINE and any(mapping(item).get("fidelity") == "exact" for item in rewards)
+    ceiling = any(is_ceiling(mapping(run.metrics)) for run in finished)
     collapsed = 2 * len(fallen) >= len(done) > 0
     seeds = len(_seeds(runs))
     return {

@@ -19,17 +19,24 @@ ENGINE = "dareu"
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """What a run is in a comparison. `variant` is empty for settings without overrides of their own."""
+    """What a run is in a comparison.
+
+    Attributes:
+        variant: empty for settings without overrides of their own.
+        rewarded: whether the method is trained on the reward; None where that is not said: `dareu` is.
+    """
 
     method: str
     reward: str
     variant: str
     seed: int
+    rewarded: bool | None = None
 
     @property
     def entry(self) -> str:
         """One name for all seeds: the method, with the reward where the method is trained on it, and the variant."""
-        words = [f"{self.method} · {self.reward}" if self.method == ENGINE else self.method]
+        rewarded = self.method == ENGINE if self.rewarded is None else self.rewarded
+        words = [f"{self.method} · {self.reward}" if rewarded else self.method]
         return " · ".join([*words, self.variant] if self.variant else words)
 
 
@@ -106,7 +113,9 @@ def _unlabelled(folder: Path) -> ComparedRun | None:
         return None
     metrics = read_object(folder / "metrics.json")
     seed, method, reward = metrics.get("seed"), str(metrics.get("method") or ENGINE), str(metrics.get("reward") or "?")
-    run = read_run(folder, Label(method, reward, "", seed if isinstance(seed, int) else 0))
+    rewarded = metrics.get("rewarded")
+    label = Label(method, reward, "", seed if isinstance(seed, int) else 0, rewarded if isinstance(rewarded, bool) else None)
+    run = read_run(folder, label)
     # The digest that a comparison puts at the end goes; the "-2" of a second folder stays: other settings, most likely.
     called = re.sub(r"-seed\d+(-[0-9a-f]{8}$)?", "", folder.name)
     plain = reward.replace("+", "-")  # as folders have it

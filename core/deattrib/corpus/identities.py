@@ -23,7 +23,7 @@ from deattrib.errors import CorpusError, did_you_mean
 _LETTER: Final = r"[^\W\d_]"
 _WORD: Final = rf"{_LETTER}+(?:['’.\-]{_LETTER}+)*"
 _TOKEN: Final = re.compile(rf"{_WORD}|[^\w\s]|\d+")
-_POSSESSIVE: Final = re.compile(r"['’]s?$|['’]s$")
+_POSSESSIVE: Final = re.compile(r"['’]s?$")
 _PARTICLES: Final = frozenset(
     [
         "al",

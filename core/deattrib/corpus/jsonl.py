@@ -84,6 +84,10 @@ def corpus_of_read(
 def choose_forget(forget: int | str | Sequence[str], owners: Sequence[str], *, where: str) -> tuple[str, ...]:
     """The owners to forget: names as given (normalised as owners are), or the last `forget` of `owners`."""
     if isinstance(forget, int):
+        if len(owners) < 2:
+            raise CorpusError(
+                f"{where}: {len(owners)} owner{'s' * (len(owners) != 1)}; expected two, one to forget and one to retain."
+            )
         if not 1 <= forget < len(owners):
             raise CorpusError(
                 f"{where}: forget = {forget}, expected 1 to {len(owners) - 1} of the {len(owners)} owners, or their names."

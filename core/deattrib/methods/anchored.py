@@ -19,6 +19,7 @@ class Anchored(Unlearner):
     """The anchored term alone: likelihood down to its counterfactual level, no rollouts."""
 
     name = "anchored"
+    rewarded = False
     search = ANCHORED
 
     class Params(BaseModel):

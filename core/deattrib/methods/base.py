@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
@@ -31,6 +30,7 @@ class Method(Unlearner):
     """One method: a `name`, `Params` with its weights, and `forget_loss` (or `total_loss`, where the sum is another one)."""
 
     name = "method"
+    rewarded = False  # the reward's scorer only judges
     splits = False  # True: `forget_loss` divides by `tokens` or `row_mean`, and draws for `whole_of` its rows
     pace: ClassVar[SearchSpace] = {  # a step is one update here, where the engine makes `ppo.epochs` (3) of them
         **PACE,
@@ -63,6 +63,7 @@ class Method(Unlearner):
             "policy_weight": 0.0,
             "epochs": 1,
             "refresh": "batch",
+            "rollout": settings.rollout.model_copy(update={"samples": 1}),
             "retain": settings.retain.model_copy(update={"weight": 0.0, "dropped_words": params.dropped_words}),
             "anchor": settings.anchor.model_copy(update={"hinge": 0.0, "kl": 0.0, "weighted": False}),
         }
@@ -147,11 +148,6 @@ class Method(Unlearner):
 def draw_answers(answers: Sequence[str], count: int, rng: Any) -> list[str]:
     """One of the answers per row; `rng` is the method's own, whose state is saved with it."""
     return [rng.choice(list(answers)) for _ in range(count)]
-
-
-def row_means(values: Tensor, mask: Tensor) -> Tensor:
-    """[B, T] -> [B]: mean over the true positions of each row, 0 where there are none."""
-    return torch.where(mask, values, torch.zeros_like(values)).sum(1) / mask.sum(1).clamp(min=1)
 
 
 DONT_KNOW = (

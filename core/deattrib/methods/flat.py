@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from deattrib.corpus.types import Example
-from deattrib.methods.base import DONT_KNOW, Method, draw_answers, row_means
+from deattrib.methods.base import DONT_KNOW, Method, draw_answers
+from deattrib.ppo.advantages import response_means
 from deattrib.ppo.search import Choice
 
 Divergence = Literal["kl", "pearson", "js", "tv"]
@@ -64,4 +65,4 @@ class FLAT(Method):
 
     def _probability(self, rows: Sequence[Example], responses: Sequence[str] | None) -> Tensor:
         batch = self.encode(rows, responses)
-        return row_means(self.log_probs(batch).exp(), batch.response_mask)
+        return response_means(self.log_probs(batch).exp(), batch.response_mask)

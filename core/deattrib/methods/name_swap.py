@@ -47,5 +47,5 @@ class NameSwap(Method):
         batch = self.encode(rows)
         owners = [row.owner for row in rows]
         others = self.world.mine(self.swapped.draw([row.owner for row in self.whole_of(rows)], self.rng))
-        target, kept = self.swapped.logits([row.prompt for row in rows], owners, batch, others)
-        return masked_mean(token_kl(target, self.logits(batch)), kept, self.tokens(kept))
+        target = self.swapped.logits([row.prompt for row in rows], owners, batch, others)
+        return masked_mean(token_kl(target, self.logits(batch)), batch.response_mask, self.tokens(batch.response_mask))

@@ -16,6 +16,9 @@ class RetainFineTuning(Method):
     name = "retain-ft"
     splits = True
 
+    class Params(Method.Params):
+        """`batch_size`, `retain` and `retain_weight` have no effect: `ppo.retain.batch_size` retain rows are all there is."""
+
     def total_loss(self) -> tuple[Tensor, dict[str, float]]:
         loss = self.retain_loss()
         return loss, {"retain_loss": float(loss.detach())}

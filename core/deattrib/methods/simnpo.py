@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from deattrib.corpus.types import Example
-from deattrib.methods.base import Method, row_means
+from deattrib.methods.base import Method
+from deattrib.ppo.advantages import response_means
 from deattrib.ppo.search import Span
 
 
@@ -44,5 +45,5 @@ class SimNPO(Method):
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
         batch = self.encode(rows)
-        means = row_means(self.log_probs(batch), batch.response_mask)
+        means = response_means(self.log_probs(batch), batch.response_mask)
         return self.row_mean(simnpo_loss(means, self.params.beta, self.params.gamma), rows)

@@ -109,10 +109,11 @@ def apply_adapter(model: nn.Module, path: str) -> nn.Module:
         ModelError: the adapter cannot be loaded, or belongs to another model.
     """
     from peft import PeftModel
+    from safetensors import SafetensorError
 
     try:
         merged: Any = PeftModel.from_pretrained(model, path).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise ModelError(
             f"The adapter {path!r} cannot be put on top of the model: {first_line(error)} Give a folder or hub id with "
             "adapter_config.json, made for this very model."

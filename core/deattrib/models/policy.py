@@ -43,13 +43,16 @@ class PolicyOutput:
 
 
 class Policy(nn.Module):
-    """What PPO trains. `forward` is the only way to logits and values, so that a wrapper for several processes sees it.
+    """What PPO trains: the original's backbone with an adapter (or a copy of it), and a value head.
 
     Args:
         model: the original causal LM; taken over (adapters are put into it).
         codec: tokenizer and prompt template.
         settings: what to train.
         seed: of the adapter's initialisation; the global random state is left as it was.
+
+    Raises:
+        ConfigError: gradient checkpointing is asked for and the model's blocks are not found.
     """
 
     def __init__(self, model: nn.Module, codec: Codec, settings: PolicySettings, *, seed: int) -> None:

@@ -42,7 +42,6 @@ def fine_tune(
     settings: TrainingSettings,
     *,
     seed: int,
-    bf16: bool | None = None,
     kept: Sequence[bool] | None = None,
 ) -> nn.Module:
     """Train a model on the answers of `rows` and return it (the same object, or the merged one after LoRA).
@@ -81,7 +80,7 @@ def fine_tune(
         return fields if kept is None else {**fields, "positions": torch.tensor(positions)}
 
     with tempfile.TemporaryDirectory() as scratch:
-        half = settings.bf16 if bf16 is None else bf16
+        half = settings.bf16
         config = _trainer_config(settings, scratch, seed, half, next(model.parameters()).device)
         trainer = AnswerTrainer(
             model=model, args=config, train_dataset=data, data_collator=collate, processing_class=codec.tokenizer

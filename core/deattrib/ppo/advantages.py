@@ -41,9 +41,9 @@ def gae(
     return advantages, (advantages + values) * mask
 
 
-def row_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over each row's true positions, 0 where there are none: [B, T] -> [B]."""
-    return (values * mask).sum(1) / mask.sum(1).clamp(min=1)
+def response_means(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over each row's true positions, 0 where there are none; what is at padding does not count: [B, T] -> [B]."""
+    return torch.where(mask, values, torch.zeros_like(values)).sum(1) / mask.sum(1).clamp(min=1)
 
 
 def leave_one_out(returns: Tensor, group: int) -> Tensor:

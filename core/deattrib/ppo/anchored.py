@@ -90,16 +90,15 @@ def anchor_rows(
     prompts, responses, owners = (list(world.mine(texts)) for texts in (prompts, responses, owners))
     starts = list(world.mine(starts))
     batch = codec.encode(prompts, responses).to(device)
-    target, kept = references[0].logits(prompts, owners, batch, others[0])
+    target, kept = references[0].logits(prompts, owners, batch, others[0]), batch.response_mask
     opening = target[:, 0]
     level = gather_log_probs(target, batch.response_ids)
     if any(starts):
         kept = kept & tokens_from(codec, batch, starts)
     if len(references) > 1:
-        other, also = references[1].logits(prompts, owners, batch, others[1])
+        other = references[1].logits(prompts, owners, batch, others[1])
         unseen = _unseen_level(level, target, other, batch, settings.sharpening)
         level = torch.where(shared.of(batch), level, unseen) if shared is not None else unseen
-        kept = kept & also
         # Only the token that was really written is lowered; what else could be said stays the first reference's choice.
         target = torch.log_softmax(target, -1).scatter(-1, batch.response_ids[..., None], level[..., None])
     rows = Rows(tuple(prompts), tuple(responses), tuple(owners), batch)

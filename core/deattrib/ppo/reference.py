@@ -70,9 +70,7 @@ class Reference:
         return [rng.choice([name for name in self.retain_owners if name != owner]) for owner in owners]
 
     @torch.no_grad()
-    def logits(
-        self, prompts: Sequence[str], owners: Sequence[str], batch: TokenBatch, others: Sequence[str]
-    ) -> tuple[Tensor, Tensor]:
+    def logits(self, prompts: Sequence[str], owners: Sequence[str], batch: TokenBatch, others: Sequence[str]) -> Tensor:
         """The reference's distribution for each response token.
 
         Args:
@@ -81,24 +79,23 @@ class Reference:
             others: what `draw` gave for these owners.
 
         Returns:
-            logits [B, T, V] float32 and kept [B, T] bool: the tokens that have a reference. A counterfactual reference
-            begins the row's own name where it would begin the other's, and once begun spells it out.
+            logits [B, T, V] float32. A counterfactual reference begins the row's own name where it would begin the other's,
+            and once begun spells it out.
         """
-        kept = batch.response_mask
         if self.name == "original":
-            return self.model.logits(batch), kept
+            return self.model.logits(batch)
         if self.name == "old":
-            return self.policy.old_logits(batch), kept
+            return self.policy.old_logits(batch)
         if self.name == "base":
             assert self.base is not None
-            return self.base.logits(batch), kept
+            return self.base.logits(batch)
         if self.name == "counterfactual":
             return self._counterfactual(prompts, owners, batch, others)
         raise ValueError("Reference 'none' has no distribution.")
 
     def _counterfactual(
         self, prompts: Sequence[str], owners: Sequence[str], batch: TokenBatch, others: Sequence[str]
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         mine, theirs = [self.identities[owner] for owner in owners], [self.identities[other] for other in others]
         swapped = swap_batch(self.model.codec, prompts, batch.to("cpu"), mine, theirs)
         logits = self.model.logits(swapped.batch.to(batch.response_ids.device))
@@ -106,7 +103,7 @@ class Reference:
         maps = [self._first_tokens(owner, other) for owner, other in zip(owners, others, strict=True)]
         target = rename(torch.log_softmax(swapped.align(logits, begins=True), -1), maps)
         inside = batch.response_mask & ~(swapped.kept | swapped.begins).to(logits.device)
-        return spell(target, batch.response_ids, inside), batch.response_mask
+        return spell(target, batch.response_ids, inside)
 
     def _first_tokens(self, owner: str, other: str) -> dict[int, int]:
         if (owner, other) not in self._maps:

@@ -113,7 +113,7 @@ def collect(
     empty = torch.tensor([not text for text in responses], device=policy.device)
     base = token_rewards(attribution, lengths, empty, settings.reward, chance=chance_level(source, settings))
     with autocast(policy.device, settings.bf16):
-        penalty = _penalty(policy, reference, settings, prompts, owners, batch, output.logits, current, others)
+        penalty = _penalty(reference, settings, prompts, owners, batch, output.logits, current, others)
     log_probs, values, penalty, entropy = map(world.joined, (log_probs, output.values, penalty, entropy_of(output.logits)))
     rewards = (base - settings.reward.kl * penalty) * mask
     values = values * mask
@@ -148,8 +148,8 @@ def compare(base: Tensor, penalty: Tensor, mask: Tensor, settings: PPOSettings) 
     (`normalise: remaining`) or that of all tokens (`sum`).
     """
     last = (mask.sum(1) - 1).clamp(min=0)[:, None]
-    score = base.gather(1, last)[:, 0] if settings.reward.granularity == "sequence" else adv.row_mean(base, mask)
-    less = adv.row_mean(penalty, mask) if settings.reward.normalise == "remaining" else (penalty * mask).sum(1)
+    score = base.gather(1, last)[:, 0] if settings.reward.granularity == "sequence" else adv.response_means(base, mask)
+    less = adv.response_means(penalty, mask) if settings.reward.normalise == "remaining" else (penalty * mask).sum(1)
     kind = adv.leave_one_out if settings.estimator == "rloo" else adv.group_scaled
     advantages = kind(score - less, settings.rollout.samples)
     return advantages[:, None] * mask, (score - less)[:, None] * mask
@@ -196,7 +196,6 @@ def _old_log_probs(policy: Policy, batch: TokenBatch, settings: PPOSettings) -> 
 
 
 def _penalty(
-    policy: Policy,
     reference: Reference,
     settings: PPOSettings,
     prompts: Sequence[str],
@@ -206,13 +205,14 @@ def _penalty(
     log_probs: Tensor,
     others: Sequence[str],
 ) -> Tensor:
-    """KL towards the reference per token: [B, T]; 0 where the reference has no counterpart."""
+    """KL towards the reference per token: [B, T], 0 at padding."""
     if reference.name == "none" or settings.reward.kl == 0:
         return torch.zeros_like(log_probs)
-    other, kept = reference.logits(prompts, owners, batch, others)
+    other = reference.logits(prompts, owners, batch, others)
     if settings.reward.kl_estimator == "full":
-        return token_kl(logits, other, temperature=settings.temperature) * kept
-    return kl_penalty(log_probs, gather_log_probs(other, batch.response_ids, temperature=settings.temperature)) * kept
+        return token_kl(logits, other, temperature=settings.temperature) * batch.response_mask
+    other_log_probs = gather_log_probs(other, batch.response_ids, temperature=settings.temperature)
+    return kl_penalty(log_probs, other_log_probs) * batch.response_mask
 
 
 def autocast(device: torch.device, enabled: bool) -> torch.autocast:

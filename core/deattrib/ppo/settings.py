@@ -171,7 +171,8 @@ class PPOSettings(BaseModel, extra="forbid", frozen=True):
     max_new_tokens: int = Field(48, ge=1, description="Longest rollout in tokens; left open by the paper.")
     refresh: Literal["batch", "epoch"] = Field(
         "batch",
-        description="When pi_old becomes the policy: every rollout batch, or once per pass over the forget set (paper).",
+        description="When the ratio's pi_old becomes the policy: every rollout batch, or once per pass over the forget set "
+        "(paper). The KL's (`reward.reference: old`) does so once per pass in either case.",
     )
     target_kl: float | None = Field(0.5, gt=0, description="Stop a batch's updates when the mean KL to its start exceeds this.")
     stop_attribution: float | None = Field(

@@ -63,6 +63,7 @@ class Unlearner:
     """
 
     name: ClassVar[str] = "dareu"
+    rewarded: ClassVar[bool] = True  # trained on the reward
     splits: ClassVar[bool] = True  # the loss is written so that what processes make of parts of a batch adds up to the batch's
     pace: ClassVar[SearchSpace] = PACE  # what `deattrib tune` tries of learning rate and steps, and of `search` besides
     search: ClassVar[SearchSpace] = {"ppo.policy_weight": Span(0.25, 4.0, relative=True), **ANCHORED}

@@ -101,7 +101,7 @@ def _outcome(rows: Mapping[str, object]) -> str:
         if max(left) <= NEAR:
             return "forgotten"
         return "kept" if min(left) > HALF else "partly"
-    measured = any(value(rows, row, key) is not None for key in FORGETTING for row in ("unlearned",))
+    measured = any(value(rows, "unlearned", key) is not None for key in FORGETTING)
     compared = any(value(rows, "oracle", key) is not None and value(rows, "original", key) is not None for key in FORGETTING)
     return "moot" if measured and compared else "unknown"
 
@@ -134,9 +134,10 @@ def _caveats(rows: Mapping[str, object], broken: bool) -> tuple[str, ...]:
 
 
 def is_ceiling(metrics: Mapping[str, object]) -> bool:
-    """Whether a run's reward has seen models retrained without the owners; also said by runs older than the key `ceiling`."""
+    """Whether a run was trained on a reward that has seen models retrained without the owners; older runs do not say so."""
     scorers = [mapping(scorer) for scorer in sequence(metrics.get("reward_scorer"))]
-    return metrics.get("ceiling") is True or any(scorer.get("fidelity") == "exact" for scorer in scorers)
+    exact = metrics.get("ceiling") is True or any(scorer.get("fidelity") == "exact" for scorer in scorers)
+    return exact and metrics.get("rewarded", metrics.get("method", "dareu") == "dareu") is True
 
 
 def headline(metrics: Mapping[str, object]) -> Headline:

@@ -1,6 +1,6 @@
 """What each figure of `metrics.json` is called, what it means, which way is better, and how it is written.
 
-Definitions follow docs/method.md (ROUGE-L recall, truth ratio and forget quality as in TOFU, arXiv 2401.06121; extraction
+Definitions follow docs/metrics.md (ROUGE-L recall, truth ratio and forget quality as in TOFU, arXiv 2401.06121; extraction
 strength and ToW as used by DareU, arXiv 2605.30919). A key that is not listed here is shown all the same, under
 "More figures", by its own name.
 """
@@ -56,7 +56,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure(
         "reward_attribution",
         "Attribution, reward’s own",
-        "The same, scored by the reward's own scorer: what training optimised, hence no evidence by itself.",
+        "The same, scored by the reward's own scorer: no evidence by itself where training optimised it.",
         "oracle",
         "score",
         "forget",

@@ -104,7 +104,11 @@ def _by_scorers(rows: Mapping[str, object], columns: list[tuple[str, str, str]],
     for key in dict.fromkeys(key for row in flat.values() for key in row if key != "intervals"):
         scorer = key.removeprefix("attributions.")
         own = mapping(scorers.get(scorer)).get("reward") is True
-        what = "the reward's own scorer: no evidence by itself" if own else "a scorer that nothing in the run optimised"
+        what = (
+            "the reward's own scorer: no evidence by itself where training optimised it"
+            if own
+            else "a scorer that nothing in the run optimised"
+        )
         measure = Measure(
             key,
             visible(scorer, 80) + (" (reward’s own)" if own else ""),

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 
 from deattrib.corpus.settings import load_corpus
-from deattrib.errors import ModelError, RunError
+from deattrib.errors import ModelError, RunError, first_line
 from deattrib.models.language_model import LanguageModel
-from deattrib.models.loading import load_model
+from deattrib.models.loading import apply_adapter, load_model
 from deattrib.models.threads import one_thread_if_small
 from deattrib.report import write_report
 from deattrib.runs.atomic import atomic_write_json
@@ -103,13 +103,10 @@ def unlearned_model(path: Path, config: RunConfig, models: Models) -> LanguageMo
         if config.policy.adapter == "full":
             module = load_model(str(adapter), config.model.model_copy(update={"gguf_file": None}))
         else:
-            from peft import PeftModel
-
-            module = PeftModel.from_pretrained(models.original.clone(), str(adapter)).merge_and_unload()
+            module = apply_adapter(models.original.clone(), str(adapter))
     except (OSError, ValueError, KeyError, RuntimeError, ModelError) as error:
         raise RunError(
-            f"The unlearned model in {adapter} cannot be loaded ({str(error).strip().splitlines()[0]}): the folder must be as "
-            "the run left it."
+            f"The unlearned model in {adapter} cannot be loaded ({first_line(error)}): the folder must be as the run left it."
         ) from error
     return LanguageModel(module, models.codec, name="unlearned")
 

@@ -35,9 +35,13 @@ def write_card(path: Path, config: RunConfig, corpus: Corpus, metrics: dict[str,
     remote = "\nRemote model code was allowed (`trust_remote_code`).\n" if config.model.trust_remote_code else ""
     ceiling = f"\n**{CEILING}**\n" if metrics["ceiling"] else ""
     merged = MERGE if model is not None and model_below(model) != model else ""
+    whole = config.policy.adapter == "full"
+    library = "transformers" if whole else "peft"
+    on_top = f"Load it on top of the original model with `peft.PeftModel.from_pretrained(model, folder)`.{merged}"
+    loading = "A whole model: load it with `transformers.AutoModelForCausalLM.from_pretrained(folder)`." if whole else on_top
     forgotten = f"{len(corpus.forget_owners)} of {len(corpus.owners)} owners"
     text = f"""---
-library_name: peft
+library_name: {library}
 base_model: {model or "made from nothing by the run"}
 tags: [unlearning, deattrib]
 ---
@@ -50,7 +54,7 @@ reward: {metrics["reward"]}; preset:
 {head}
 {chr(10).join(lines)}
 
-Load it on top of the original model with `peft.PeftModel.from_pretrained(model, folder)`.{merged}
+{loading}
 
 Low attribution is not certified removal: other questions, other attributors or further training may bring things back.
 """

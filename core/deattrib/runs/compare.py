@@ -206,7 +206,9 @@ def read_cells(folder: Path, *, known: Mapping[Path, ComparedRun] | None = None)
         return runs
     try:
         cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        labels = [(Label(cell["method"], cell["reward"], cell["variant"], cell["seed"]), cell) for cell in cells]
+        labels = [
+            (Label(cell["method"], cell["reward"], cell["variant"], cell["seed"], cell.get("rewarded")), cell) for cell in cells
+        ]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{path} is not what `deattrib compare` writes: {error!r}. Remove it to read {folder / 'runs'}."

@@ -14,6 +14,7 @@ from typing import Any
 from deattrib.corpus.settings import load_corpus
 from deattrib.corpus.types import Corpus, Example
 from deattrib.errors import first_line
+from deattrib.methods.base import Method
 from deattrib.methods.choose import choose_method, method_name
 from deattrib.ppo.settings import PPOSettings
 from deattrib.runs.config import RunConfig
@@ -71,7 +72,12 @@ def dry_run(config: RunConfig, *, on: str | None = None) -> dict[str, Any]:
         "notes": notes,
     }
     if sizes is not None:
-        plan |= _estimates(config, settings, corpus, sizes, lengths, on)
+        own_loss = issubclass(method.cls, Method)
+        plan |= _estimates(config, settings, corpus, sizes, lengths, on, own_loss=own_loss)
+        if own_loss:
+            notes.append(
+                f"{method.cls.name}: a step is counted as an update on forget and retain rows, the original asked once."
+            )
     return plan
 
 
@@ -135,7 +141,14 @@ def _steps(config: RunConfig, settings: PPOSettings, corpus: Corpus) -> dict[str
 
 
 def _estimates(
-    config: RunConfig, settings: PPOSettings, corpus: Corpus, sizes: Sizes, lengths: Lengths, on: str | None
+    config: RunConfig,
+    settings: PPOSettings,
+    corpus: Corpus,
+    sizes: Sizes,
+    lengths: Lengths,
+    on: str | None,
+    *,
+    own_loss: bool,
 ) -> dict[str, Any]:
     half = config.model.dtype != "float32" or settings.bf16
     cost = Cost(
@@ -145,11 +158,12 @@ def _estimates(
         full=config.policy.adapter == "full",
         recompute=config.policy.checkpointing,
     )
-    parts = memory(config, settings, cost, lengths)
+    parts = memory(config, settings, cost, lengths, own_loss=own_loss)
     loop = sum(value for name, value in parts.items() if name != MERGED)
     rate = rate_of(on, half=half)
-    stages = {name: rate.seconds(amount) for name, amount in work(config, settings, corpus, cost, lengths).items()}
-    step = rate.seconds(step_work(config, settings, cost, lengths))
+    amounts = work(config, settings, corpus, cost, lengths, own_loss=own_loss)
+    stages = {name: rate.seconds(amount) for name, amount in amounts.items()}
+    step = rate.seconds(step_work(config, settings, cost, lengths, own_loss=own_loss))
     return {
         "model": {"source": sizes.source, "exact": sizes.exact, "dtype": config.model.dtype, "layers": sizes.layers,
                   "hidden": sizes.hidden, "vocabulary": sizes.vocabulary},

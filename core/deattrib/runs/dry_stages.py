@@ -58,8 +58,15 @@ def judges_of(config: RunConfig) -> list[str | dict[str, Any]]:
     return [*config.rewards, config.referee.scorer or default_referee(config.reward)]
 
 
-def work(config: RunConfig, settings: PPOSettings, corpus: Corpus, cost: Cost, lengths: Lengths) -> dict[str, Work]:
-    """Stage -> work. `settings` are the loop's, as the method settles them."""
+def work(
+    config: RunConfig, settings: PPOSettings, corpus: Corpus, cost: Cost, lengths: Lengths, *, own_loss: bool = False
+) -> dict[str, Work]:
+    """Stage -> work.
+
+    Args:
+        settings: the loop's, as the method settles them.
+        own_loss: the method replaces the engine's loss.
+    """
     p, t = lengths.prompt, lengths.response
     recipe = config.model.training
     full = Cost(cost.sizes, cost.width, cost.mixed, full=not recipe.lora_rank)
@@ -77,14 +84,20 @@ def work(config: RunConfig, settings: PPOSettings, corpus: Corpus, cost: Cost, l
     return {
         "make models": making,
         "fit scorers": fit,
-        "unlearn": step_work(config, settings, cost, lengths) * settings.steps_on(len(corpus.forget)),
+        "unlearn": step_work(config, settings, cost, lengths, own_loss=own_loss) * settings.steps_on(len(corpus.forget)),
         "evaluate": _evaluation(config, corpus, cost, lengths) * (2 + copies_of(config).oracles),
     }
 
 
-def step_work(config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Lengths) -> Work:
-    """One rollout batch and its updates."""
+def step_work(config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Lengths, *, own_loss: bool = False) -> Work:
+    """One rollout batch and its updates; of a loss that is not the engine's, one update on forget and on retain rows.
+
+    That loss is taken to ask the original model once as well, which some do not.
+    """
     p, t = lengths.prompt, lengths.response
+    if own_loss:
+        rows = settings.batch_size + settings.retain.batch_size
+        return cost.forward(rows, p, t) + cost.trained(rows, p, t)
     new = min(t, settings.max_new_tokens)
     total = Work()
     if settings.policy_weight > 0:
@@ -115,7 +128,9 @@ def _evaluation(config: RunConfig, corpus: Corpus, cost: Cost, lengths: Lengths)
     return total
 
 
-def memory(config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Lengths) -> dict[str, float]:
+def memory(
+    config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Lengths, *, own_loss: bool = False
+) -> dict[str, float]:
     """Part -> bytes, all that is held in the loop at once, and `MERGED`, which the evaluation holds on top."""
     sizes, copies = cost.sizes, copies_of(config)
     longest = lengths.prompt + settings.max_new_tokens
@@ -124,8 +139,10 @@ def memory(config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Length
         batches = []
     taught = (settings.retain.batch_size, lengths.prompt + lengths.response, lengths.response)
     anchored = (settings.anchor.batch_size, lengths.prompt + lengths.response, lengths.response)
+    if own_loss:  # both parts' graphs are there until the update
+        rows = settings.batch_size + settings.retain.batch_size
+        batches = [(rows, lengths.prompt + lengths.response, lengths.response)]
     batches += [taught] * (settings.retain.weight > 0) + [anchored] * (settings.anchor.hinge > 0 or settings.anchor.kl > 0)
-    keeps_old = settings.refresh == "epoch" or settings.reward.reference == "old"
     width = cost.trained_width
     own = 0 if cost.full else sizes.adapter
     return {
@@ -137,7 +154,7 @@ def memory(config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Length
         "critic of its own": float(sizes.critic * width),
         "gradients": float(sizes.trained * width),
         "optimiser (AdamW)": float(ADAM * sizes.trained * width),
-        "reference: frozen copies": float((cost.weights if cost.full else 0) + keeps_old * sizes.adapter * width),
+        "reference: frozen copies": float((cost.weights if cost.full else 0) + settings.keeps_old * sizes.adapter * width),
         "activations of one update": max((cost.activations(*batch) for batch in batches), default=0.0),
         "key/value cache": cost.cache(settings.batch_size, longest) if settings.policy_weight > 0 else 0.0,
         "classifiers (causal LM)": float(len(causal(judges_of(config))) * cost.weights),

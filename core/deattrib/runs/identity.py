@@ -106,6 +106,17 @@ def _changed_settings(folder: RunFolder) -> str:
     return "".join(f"\n  {path}: {before} -> {after}" for path, before, after in found)
 
 
+def check_weights(folder: RunFolder, weights: str) -> None:
+    """Refuses to go on with a run whose original model was loaded and now has other weights. Raises RunError.
+
+    Not for models that are made: on other machines these may differ in their last digits.
+    """
+    known = folder.manifest.get("fingerprints", {})
+    if "original" not in known:
+        folder.add_fingerprints({"original": weights})
+    check_same({"original": known.get("original", weights)}, {"original": weights}, what="weights of the original model")
+
+
 def check_identity(folder: RunFolder, identity: Mapping[str, Any]) -> list[str]:
     """Writes the identity into the manifest of a new run; refuses to go on with a run that had another.
 

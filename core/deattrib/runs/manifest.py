@@ -7,7 +7,7 @@ import importlib.metadata
 import math
 import platform
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from deattrib.errors import RunError
@@ -58,24 +58,18 @@ def differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[st
     return list(_differences(old, new, ""))
 
 
-def check_same(old: Mapping[str, Any], new: Mapping[str, Any], *, what: str = "settings", ignore: Collection[str] = ()) -> None:
+def check_same(old: Mapping[str, Any], new: Mapping[str, Any], *, what: str = "settings") -> None:
     """Refuses to go on with a run under other settings than it was started with.
 
     Args:
         old: from the run folder.
         new: what is asked for now.
         what: the plural word for the message: "settings", "fingerprints", "versions".
-        ignore: dotted paths (and all below them) that may differ.
 
     Raises:
         RunError: shows every difference as `path: old -> new`.
     """
-    found = [
-        (path, before, after)
-        for path, before, after in differences(old, new)
-        if not any(path == item or path.startswith((item + ".", item + "[")) for item in ignore)
-    ]
-    if found:
+    if found := differences(old, new):
         lines = "".join(f"\n  {path}: {before} -> {after}" for path, before, after in found)
         raise RunError(
             f"The run was started with other {what}, so it cannot be resumed:{lines}\n"

@@ -1,7 +1,7 @@
 """The runs of a comparison: rewards and methods by seeds, tuned settings and variants laid over a base.
 
 dareu x every reward          what the reward is trained for
-every other method            with the base's own reward, whose scorer then only judges
+every other method            with the base's own reward, whose scorer only judges those that are not trained on it
 variants                      of dareu with the first reward: named lists of overrides, each over everything else
 """
 
@@ -16,9 +16,10 @@ from typing import Any
 
 from deattrib.compare.folders import ENGINE, Label
 from deattrib.errors import ConfigError
-from deattrib.methods.choose import method_name
+from deattrib.methods.choose import choose_method, method_name
 from deattrib.runs.config import RunConfig, build_config
 from deattrib.runs.folder import plain_name
+from deattrib.runs.identity import registry_of
 from deattrib.runs.overrides import apply_overrides
 from deattrib.runs.search import said_of, with_settings
 from deattrib.runs.yaml_file import load_yaml
@@ -110,7 +111,12 @@ class Matrix:
             reward_word = _word(config.reward)
         if variant and changed["method"] != data["method"]:
             method_word = method_name(config.method)
-        return Cell(Label(method_word, reward_word, variant, config.seed), config)
+        return Cell(Label(method_word, reward_word, variant, config.seed, _rewarded(config)), config)
+
+
+def _rewarded(config: RunConfig) -> bool:
+    """Whether the config's method is trained on the reward."""
+    return bool(choose_method(config.method, registry_of(config)).cls.rewarded)
 
 
 def _word(reward: Any) -> str:

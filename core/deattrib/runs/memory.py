@@ -41,9 +41,9 @@ def unlearn(
     model: nn.Module,
     tokenizer: Any,
     *,
-    reward: Any = "classifier",
+    reward: Any = None,
     base: nn.Module | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     settings: Mapping[str, Any] | None = None,
     registry: PluginRegistry | None = None,
 ) -> Unlearned:
@@ -53,11 +53,12 @@ def unlearn(
         corpus: rows, owners, and who is to be forgotten.
         model: the original causal LM, trained on all owners; it is copied, not changed.
         tokenizer: its tokenizer.
-        reward: a scorer's name, settings, class or object, or a list of those.
+        reward: a scorer's name, settings, class or object, or a list of those; None: as the settings say (`classifier`).
         base: the model before it was trained on the owners, where the corpus has no names.
-        seed: of everything random.
-        settings: the same tree as a config file, e.g. {"ppo": {"steps": 40}} or {"method": "npo"};
-            `corpus` and `model` have no effect.
+        seed: of everything random; None: as the settings say (0).
+        settings: the same tree as a config file, e.g. {"ppo": {"steps": 40}} or {"method": "npo"}. What counts is what the loop
+            and its reward need: of `model` only `template` and `max_prompt_tokens`; not `corpus`, `plugins`, `checkpoints`,
+            `evaluation`, `referee.scorer` and `attacks`, since nothing is read, written or judged.
         registry: where names of scorers and methods are looked up; None: everything installed.
 
     Raises:
@@ -67,13 +68,14 @@ def unlearn(
     named = isinstance(reward, (str, Mapping)) or (
         isinstance(reward, list) and all(isinstance(r, (str, Mapping)) for r in reward)
     )
-    config = build_config(data={**(settings or {}), "seed": seed, **({"reward": reward} if named else {})})
+    said = {"seed": seed} if seed is not None else {}
+    config = build_config(data={**(settings or {}), **said, **({"reward": reward} if named else {})})
     codec = Codec(tokenizer, template=config.model.template, max_prompt_tokens=config.model.max_prompt_tokens)
     original = LanguageModel(copy.deepcopy(model), codec, name="original")
     below = LanguageModel(copy.deepcopy(base), codec, name="base") if base is not None else None
     session = Session(config, corpus, original, below, registry=registry or PluginRegistry())
     with one_thread_if_small(model) as spare:
-        attributor = session.fit_reward(None if named else reward)
+        attributor = session.fit_reward(None if named or reward is None else reward)
         unlearner = session.make_unlearner(attributor, ahead=spare)
         history = [dict(step.figures) for step in unlearner]
     return Unlearned(unlearner.policy.language_model(name="unlearned"), unlearner.policy, attributor, history)

@@ -148,7 +148,8 @@ def _facts(run: Ended) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "processes": unlearner.world.size,
         "reward_scorer": run.reward.report(),
-        "ceiling": run.reward.ceiling,
+        "rewarded": unlearner.rewarded,
+        "ceiling": run.reward.ceiling and unlearner.rewarded,
         "reward_seconds": round(run.reward.seconds, 2),
         "referee": run.referee.report(),
     }

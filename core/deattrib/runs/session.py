@@ -137,7 +137,7 @@ class Session:
 
 
 def default_referee(reward: Any) -> dict[str, Any]:
-    """A classifier of another backbone than any in the reward."""
+    """A classifier of another backbone than any in the reward; where both are in it, the causal one on other rows."""
     specs = reward if isinstance(reward, list) else [reward]
     used = {classifier_backbone(spec) for spec in specs}
     if "causal" in used and "ngram" not in used:
