@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -94,15 +95,18 @@ class CausalBackend:
         return adapter | {f"head.{name}": value.data for name, value in self.head.named_parameters()}
 
     def _load(self, path: Path) -> bool:
-        """Whether a fitted classifier was there; one that cannot be read is fitted again."""
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        """Whether a fitted classifier was there; one that cannot be read, or was changed, is fitted again."""
+        from safetensors import SafetensorError, safe_open
 
         if not path.is_file():
             return False
         try:
-            saved = load_file(path)
+            with safe_open(path, framework="pt") as file:
+                saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
+                stored = (file.metadata() or {}).get("digest")
         except (OSError, SafetensorError):
+            return False
+        if stored != _digest(saved):
             return False
         mine = self._tensors()
         if saved.keys() != mine.keys() or any(saved[name].shape != value.shape for name, value in mine.items()):
@@ -118,7 +122,8 @@ class CausalBackend:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder:
             staged = Path(folder) / path.name
-            save_file({name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}, staged)
+            values = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
+            save_file(values, staged, {"digest": _digest(values)})
             staged.replace(path)
 
     def _read(self, ids: list[list[int]]) -> Tensor:
@@ -139,6 +144,15 @@ class CausalBackend:
             index = kept[start : start + 64, :, None].expand(-1, -1, logits.shape[-1])
             parts.append(torch.log_softmax(logits.gather(1, index), -1))
         return torch.cat(parts)
+
+
+def _digest(values: Mapping[str, Tensor]) -> str:
+    """So that what was changed on the disk is not believed."""
+    found = hashlib.sha256()
+    for name in sorted(values):
+        found.update(f"{name} {values[name].dtype} {list(values[name].shape)}".encode())
+        found.update(values[name].numpy().tobytes())
+    return found.hexdigest()
 
 
 def _compact(rows: Rows, keep: Tensor) -> tuple[list[list[int]], Tensor]:

@@ -173,6 +173,23 @@ def test_constant_scores_are_refused_as_a_reward() -> None:
         fit_calibration(same, lengths, same, lengths, scorer="constant", source="others", noise_floor=3.0)
 
 
+class Constant(Scorer):
+    """Says the same of everything."""
+
+    name = "says-the-same"
+
+    def score(self, rows: Rows) -> Any:
+        return [0.7] * len(rows)
+
+
+def test_without_calibration_constant_scores_are_refused_too(
+    tiny_corpus: Corpus, tiny_llama: nn.Module, tiny_codec: Codec
+) -> None:
+    made = Attributor(Constant, registry=PluginRegistry(entry_points=False), calibration=CalibrationSettings(enabled=False))
+    with pytest.raises(CalibrationError, match=r"'says-the-same' gives 0.7 to each of \d+ true answers"):
+        made.fit(tiny_corpus, LanguageModel(tiny_llama, tiny_codec))
+
+
 class Moody(Scorer):
     """The owner's own answers score higher, by an amount that nothing decides."""
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
+import sys
 import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,8 @@ def test_no_rows_ask_nothing(codec: Codec, rows: Rows) -> None:
         (torch.ones(3, 1), r"returned shape \[3, 1\], expected \[3\]"),
         (1.0, r"returned shape \[\], expected \[3\]"),
         (["a", "b", "c"], "a list that is not made of numbers"),
+        (torch.ones(3).to_sparse(), "sparse_coo, expected an ordinary dense one"),
+        (torch.ones(3, device="meta"), "without values"),
         ({"a": 1}, "a dict that is not made of numbers"),
         (torch.ones(3, dtype=torch.complex64), "complex"),
         (torch.ones(3, requires_grad=True), "gradient attached"),
@@ -156,6 +159,23 @@ def test_a_scorer_that_raises_is_named_with_the_line_and_the_cause(codec: Codec,
     ) as caught:
         guarded(scorer_that(fail), codec).score(rows)
     assert isinstance(caught.value.__cause__, KeyError)
+
+
+def test_a_scorer_that_ends_the_process_or_cannot_say_its_error_is_named(codec: Codec, rows: Rows) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise ValueError("no words")
+
+    def leave(_: Rows) -> Any:
+        sys.exit(0)
+
+    def mute(_: Rows) -> Any:
+        raise Mute
+
+    with pytest.raises(ScorerError, match=r"'faulty' \(faulty-dist 1.2\) in score\(\): it raised SystemExit: 0"):
+        guarded(scorer_that(leave), codec).score(rows)
+    with pytest.raises(ScorerError, match=r"it raised Mute: \(its message cannot be shown\)"):
+        guarded(scorer_that(mute), codec).score(rows)
 
 
 def test_long_prompts_are_shortened_in_messages(codec: Codec) -> None:
@@ -202,6 +222,33 @@ def test_fit_must_not_touch_the_policy(codec: Codec, policy: nn.Sequential) -> N
     guard = guarded(scorer_that(lambda _: [], fit=lambda self, context: _step(policy)), codec, watch=policy)
     with pytest.raises(ScorerError, match=r"in fit\(\): it touched the policy"):
         guard.fit(context_with(codec))
+
+
+@pytest.mark.parametrize("which", ["original", "base"])
+@pytest.mark.parametrize("when", ["fit", "score"])
+def test_frozen_models_are_watched_too(codec: Codec, rows: Rows, policy: nn.Sequential, which: str, when: str) -> None:
+    """Past autograd as well. Later the original is a view of the policy's own weights, which are watched as such."""
+    model: Any = SimpleNamespace(model=policy)
+    context = replace(context_with(codec), load_original=lambda: model, load_base=lambda: model)
+
+    class Writes(Letters):
+        def fit(self, context: ScorerContext) -> None:
+            self.asked_for = getattr(context, which).model
+            if when == "fit":
+                next(self.asked_for.parameters()).data.mul_(2)
+
+        def score(self, rows: Rows) -> Any:
+            next(self.asked_for.parameters()).data.mul_(2)
+            return super().score(rows)
+
+    guard = guarded(Writes(), codec, watch=policy if which == "original" else None)
+    if when == "fit":
+        with pytest.raises(ScorerError, match=rf"in fit\(\): .*it touched the {which} model: its values were written to past"):
+            guard.fit(context)
+        return
+    guard.fit(context)
+    with pytest.raises(ScorerError, match=r"it touched the (policy|base model): its values"):
+        guard.score(rows)
 
 
 def test_closing_twice_closes_once(codec: Codec) -> None:

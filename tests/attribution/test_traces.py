@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -85,6 +87,10 @@ def _flat(value: Any) -> list[Any]:
         (lambda: torch.use_deterministic_algorithms(True), torch.are_deterministic_algorithms_enabled, "deterministic mode"),
         (lambda: torch.set_default_dtype(torch.float64), torch.get_default_dtype, "default dtype"),
         (lambda: torch.set_num_threads(torch.get_num_threads() + 1), torch.get_num_threads, "number of threads"),
+        (lambda: torch.set_default_device("meta"), torch.get_default_device, "default device"),
+        (lambda: torch.set_float32_matmul_precision("medium"), torch.get_float32_matmul_precision, "matmul precision"),
+        (lambda: os.chdir("/"), os.getcwd, "working directory"),
+        (lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN), lambda: signal.getsignal(signal.SIGTERM), "handler of SIGTERM"),
     ],
 )
 def test_changed_modes_of_torch_are_put_back_and_named(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,9 @@ def _own_model(folder: Path) -> Path:
     model = fine_tune(make_model(sizes, tokenizer, seed=0), Codec(tokenizer), rows, recipe, seed=0)
     save_model(model, tokenizer, folder / "own")
     return folder / "own"
+
+
+def test_a_terminal_that_lacks_letters_gets_an_escape() -> None:
+    command = [sys.executable, "-m", "deattrib", "run", "nirgends-\u2192.yaml"]  # read when Python starts
+    done = subprocess.run(command, env={**os.environ, "PYTHONIOENCODING": "latin-1"}, capture_output=True, text=True)
+    assert done.returncode == 1 and "\\u2192" in done.stderr and "Traceback" not in done.stderr

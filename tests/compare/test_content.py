@@ -188,6 +188,18 @@ def test_a_config_that_is_no_text_is_a_row_with_an_error(make_run: Make, tmp_pat
     assert again.metrics is None and again.error
 
 
+def test_a_bomb_in_a_runs_config_is_a_row_with_an_error(make_run: Make, tmp_path: Path) -> None:
+    run = make_run()
+    for name, value in {"metrics.json": run.metrics, "manifest.json": {}}.items():
+        (tmp_path / name).write_text(json.dumps(value))
+    bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 9)
+    )
+    (tmp_path / "config.yaml").write_text(bomb)
+    again = read_run(tmp_path, run.label)
+    assert again.metrics is None and "config.yaml" in again.error
+
+
 def test_a_damaged_folder_is_a_run_with_an_error(make_run: Make, tmp_path: Path) -> None:
     (tmp_path / "metrics.json").write_text("{")
     run = read_run(tmp_path, make_run().label)

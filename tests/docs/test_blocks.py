@@ -16,8 +16,8 @@ from tests.docs.fences import BLOCKS, PAGES, ROOT, Block
 
 from deattrib import CalibrationSettings, PluginRegistry, RunConfig, build_config
 from deattrib.cli.main import app
-from deattrib.runs.yaml_file import parse_yaml
 from deattrib.testing import World
+from deattrib.yaml_file import parse_yaml
 
 KNOWN = {"sh", "python", "yaml", "toml", "json", "text", ""}
 OPTIONS = {  # option -> the kind of thing that it names, or several of it

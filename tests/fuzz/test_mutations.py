@@ -24,7 +24,7 @@ from deattrib.corpus.settings import CorpusSettings, load_corpus
 from deattrib.errors import ConfigError, CorpusError, DeattribError
 from deattrib.runs.config import RunConfig, build_config
 from deattrib.runs.pipeline import check_scorers
-from deattrib.runs.yaml_file import load_yaml
+from deattrib.yaml_file import load_yaml
 
 FEW, MANY = 200, int(os.environ.get("DEATTRIB_FUZZ", "10000"))
 ODD: list[Any] = [

@@ -92,6 +92,13 @@ def test_what_cannot_be_attacked_is_said(finished: Path, tmp_path: Path, cache: 
         attack(finished, ["int"], cache=cache)
     folder = tmp_path / "copy"
     shutil.copytree(finished, folder)
+    kept = (folder / "attacks.json").read_text() if (folder / "attacks.json").is_file() else None
+    for text in ("{", '{"rows": []}', '{"rows": {"oracle": {"int4": {"figure": "much"}}}}'):
+        (folder / "attacks.json").write_text(text)
+        with pytest.raises(RunError, match=r"attacks.json is not what `deattrib attack` writes"):
+            attack(folder, ["int4"], cache=cache)
+        assert (folder / "attacks.json").read_text() == text
+    (folder / "attacks.json").unlink() if kept is None else (folder / "attacks.json").write_text(kept)
     (folder / "adapter" / "adapter_config.json").unlink()
     with pytest.raises(RunError, match=r"adapter cannot be loaded"):
         attack(folder, ["int4"], cache=cache)

@@ -179,6 +179,9 @@ def test_frozen_models_are_attacked_once_and_others_every_time(
     for file in (tmp_path / "attacks").iterdir():
         file.write_text("{")
     attack(registry, model, tiny_corpus, tmp_path, "counting")  # what cannot be read is made again
+    for file in (tmp_path / "attacks").iterdir():
+        file.write_text(file.read_text().replace('"figure": ', '"figure": 1'))
+    attack(registry, model, tiny_corpus, tmp_path, "counting")  # and what was changed
     next(model.model.parameters()).data.mul_(1.5)
     attack(registry, model, tiny_corpus, tmp_path, "counting")
-    assert len(RAN) == 6
+    assert len(RAN) == 7

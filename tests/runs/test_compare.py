@@ -218,3 +218,21 @@ def test_seeds_and_rows_that_are_reported_are_never_tuned_on(tmp_path: Path, cac
     refuse_overlap({"npo": Tuned("npo", {}, 0.5, (100,), 4, tuple(same))}, configs)
     with pytest.raises(ConfigError, match="deattrib tune"):
         read_tuned(tmp_path)
+
+
+CELL = {"method": "ga", "reward": "none", "variant": "", "seed": 0, "folder": "runs/a", "error": "why"}
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [{"folder": "../elsewhere"}, {"folder": "/elsewhere"}, {"folder": 5}, {"seed": [1]}, {"reward": "\ud800"}, {"error": None}],
+)
+def test_a_list_of_runs_that_leads_elsewhere_or_is_none_is_refused(tmp_path: Path, cell: dict[str, object]) -> None:
+    (tmp_path / "cells.json").write_text(json.dumps({"cells": [CELL]}))
+    assert read_cells(tmp_path)[0].error == "why"
+    (tmp_path / "cells.json").write_text(json.dumps({"cells": [{**CELL, **cell}]}))
+    with pytest.raises(RunError, match="not what `deattrib compare` writes"):
+        read_cells(tmp_path)
+    (tmp_path / "cells.json").write_text("[" * 100_000)
+    with pytest.raises(RunError, match="not what `deattrib compare` writes"):
+        read_cells(tmp_path)

@@ -47,9 +47,16 @@ def test_what_is_read_back_is_what_was_measured(model: LanguageModel, tiny_corpu
     assert same(evaluate_cached(model, parts, SETTINGS, **asked), fresh)
     more_in_a_batch = SETTINGS.model_copy(update={"batch_size": 3})
     assert same(evaluate_cached(model, parts, more_in_a_batch, **asked), fresh)
-    file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(TypeError):  # what cannot be read is measured again
-        evaluate_cached(model, parts, SETTINGS, **asked)
+    whole = file.read_bytes()
+    assert b"ufffd" in whole  # a letter of an answer
+    number = bytearray(whole)
+    number[-5] ^= 64
+    for damaged in (whole[:-9], bytes(number), whole.replace(b"ufffd", b"ufffe", 1)):  # cut off; a figure; an answer
+        file.write_bytes(damaged)
+        with pytest.raises(TypeError):  # what cannot be believed is measured again
+            evaluate_cached(model, parts, SETTINGS, **asked)
+    file.write_bytes(whole)
+    assert same(evaluate_cached(model, parts, SETTINGS, **asked), fresh)
 
 
 def test_other_weights_questions_or_lengths_are_other_files(model: LanguageModel, tiny_corpus: Corpus, tmp_path: Path) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from tests.runs.tiny import TINY
+from torch import nn
 
 from deattrib.corpus.settings import load_corpus
 from deattrib.errors import RunError
+from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.runs.checkpoint import save_checkpoint
 from deattrib.runs.config import build_config
 from deattrib.runs.folder import RunFolder, read_manifest
-from deattrib.runs.identity import check_config, check_identity, check_weights, registry_of, run_identity
+from deattrib.runs.identity import check_config, check_identity, check_loaded, registry_of, run_identity
+from deattrib.runs.prepare import Models
 
 SCORER = """
 from deattrib import Scorer
@@ -67,14 +72,41 @@ def test_the_code_of_a_scorer_from_a_file_counts(tmp_path: Path) -> None:
             check_identity(folder, identity(tmp_path, reward=f"{file}:Mine"))
 
 
-def test_other_weights_at_the_same_place_are_refused(tmp_path: Path) -> None:
+def test_every_scorer_of_a_run_counts_also_those_inside_others(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.py" for name in ("inner", "judge", "beside")]
+    for number, file in enumerate(files):
+        file.write_text(SCORER.format(value=float(number)))
+    inner, judge, beside = (f"{file}:Mine" for file in files)
+    told = identity(
+        tmp_path,
+        reward=[{"name": "shuffled-owner", "scorer": inner}, "classifier"],
+        referee={"scorer": {"name": judge}},
+        evaluation={**TINY.get("evaluation", {}), "attribution": [beside]},
+    )["classes"]
+    assert set(told) == {"shuffled-owner", "classifier", "mine", "mine#2", "mine#3", "method"}
+    assert [told[name].split(" ")[0] for name in ("mine", "mine#2", "mine#3")] == ["inner.py", "judge.py", "beside.py"]
+
+
+def test_other_models_at_the_same_place_are_refused(tmp_path: Path, tiny_llama: nn.Module, tiny_codec: Codec) -> None:
+    config = build_config(data={**TINY, "model": {"path": "original", "base": "base"}})
+    original, other = LanguageModel(tiny_llama, tiny_codec), LanguageModel(copy.deepcopy(tiny_llama), tiny_codec)
+    next(other.model.parameters()).data.mul_(2)
+    models = Models(tiny_codec, original, original, None, None, {"original": "one"})
     with create(tmp_path / "run", a=1) as folder:
-        check_weights(folder, "one")
-        check_weights(folder, "one")
-        with pytest.raises(RunError, match=r"other weights of the original model[^\n]*\n  original: 'one' -> 'two'"):
-            check_weights(folder, "two")
-    with RunFolder.open(tmp_path / "run") as folder, pytest.raises(RunError, match="weights"):
-        check_weights(folder, "two")
+        check_loaded(folder, config, models, add=False)
+        assert "loaded" not in folder.manifest["fingerprints"]
+        check_loaded(folder, config, models)
+        check_loaded(folder, config, models)
+        check_loaded(folder, build_config(data=TINY), replace(models, weights={"original": "made"}))  # made, not loaded
+        for changed, what in (
+            (replace(models, weights={"original": "two"}), "original: 'one' -> 'two'"),
+            (replace(models, base=other), "base: '"),
+            (replace(models, codec=Codec(tiny_codec.tokenizer, template="Q: {prompt}")), "tokenizer: '"),
+        ):
+            with pytest.raises(RunError, match=f"other models, so it cannot be resumed:\n  {what}"):
+                check_loaded(folder, config, changed)
+    with RunFolder.open(tmp_path / "run") as folder, pytest.raises(RunError, match="other models"):
+        check_loaded(folder, config, replace(models, weights={"original": "two"}))
 
 
 def test_other_library_versions_are_told(tmp_path: Path) -> None:

@@ -84,7 +84,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_that_stores(tmp_path:
     assert (models / "made" / "complete.json").is_file()
 
 
-@pytest.mark.parametrize("damage", ["one byte", "cut short", "no file", "its note"])
+@pytest.mark.parametrize("damage", ["one byte", "cut short", "no file", "its note", "its config"])
 def test_a_damaged_model_in_the_cache_is_refused_and_never_used(tmp_path: Path, damage: str) -> None:
     config = build_config(data=TINY)
     corpus = load_corpus(config.corpus, 0)
@@ -105,6 +105,9 @@ def test_a_damaged_model_in_the_cache_is_refused_and_never_used(tmp_path: Path, 
             weights.unlink()
         case "its note":
             note.write_text("{")
+        case "its config":
+            config_file = job.folder / "config.json"
+            config_file.write_text(config_file.read_text().replace('"rms_norm_eps": 1e-0', '"rms_norm_eps": 2e-0'))
     with pytest.raises(
         ModelError, match=r"The original model in the cache is damaged: .*Remove .*and it is made again"
     ) as caught:

@@ -178,3 +178,7 @@ def test_a_fitted_causal_classifier_is_kept_by_content(context: ScorerContext, t
     assert len(list((tmp_path / "scorers").iterdir())) == 3
     file.write_bytes(b"broken")
     assert torch.equal(fitted(kept, **params).score(rows), fresh) and file.stat().st_size > 100
+    whole = bytearray(file.read_bytes())
+    whole[-2] ^= 64  # half of the exponent of its last weight
+    file.write_bytes(bytes(whole))
+    assert torch.equal(fitted(kept, **params).score(rows), fresh) and file.read_bytes() != bytes(whole)

@@ -22,7 +22,7 @@ from deattrib.attribution.context import make_context
 from deattrib.attribution.guard import GuardedScorer
 from deattrib.attribution.inputs import CorpusLike, ModelLike, RowsLike, as_corpus, as_language_model, as_rows
 from deattrib.attribution.loading import Origin
-from deattrib.attribution.parts import Part, measure_scale, repeats_itself, unrepeatable
+from deattrib.attribution.parts import Part, measure_scale, repeats_itself, unrepeatable, varies_and_repeats
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
 from deattrib.attribution.settings import CalibrationSettings, GuardSettings
@@ -174,11 +174,14 @@ class Attributor:
             learns = scorer.fidelity in ("proxy", "control") and proxy_context is not None
             guard.fit(proxy_context if learns and proxy_context is not None else context)
             calibration, repeats = None, None
-            if self.settings.enabled and not (scorer.fidelity == "control" and scorer.calibrate_as() is scorer):
-                if witnesses is None:
-                    witnesses = gather_witnesses(context, self.settings)
+            if scorer.fidelity == "control" and scorer.calibrate_as() is scorer:
+                pass  # says nothing, and is meant to
+            elif self.settings.enabled:
+                witnesses = witnesses or gather_witnesses(context, self.settings)
                 calibration = measure_scale(guard, witnesses, self.settings)
                 repeats = repeats_itself(guard, witnesses.own)
+            else:
+                repeats = varies_and_repeats(guard, context)
             self._parts.append(Part(guard, calibration, weight / total, repeats))
         for message in unrepeatable(self._parts):
             warnings.warn(message, stacklevel=2)

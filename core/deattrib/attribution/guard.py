@@ -23,10 +23,10 @@ from deattrib.attribution.loading import describe
 from deattrib.attribution.returned import UnusableError, as_numbers, mask_nonfinite
 from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
 from deattrib.attribution.settings import GuardSettings
-from deattrib.attribution.traces import Snapshot, seed_everything
+from deattrib.attribution.traces import ModuleWatch, Snapshot, seed_everything
 from deattrib.attribution.watchdog import TookTooLongError, Watchdog
 from deattrib.errors import DeattribError, ScorerError
-from deattrib.models.language_model import Codec
+from deattrib.models.language_model import Codec, LanguageModel
 
 # The settings of the call that is going on: a scorer that guards another one inside of it need not know of them.
 _AROUND: ContextVar[GuardSettings | None] = ContextVar("guard settings", default=None)
@@ -43,7 +43,8 @@ class GuardedScorer:
         scorer: the scorer itself, kept as `scorer`.
         codec: tokenizer and template, for cutting responses into prefixes.
         name, origin: what messages call it; the name defaults to the scorer's own.
-        watch: a module that no call may change, normally the policy.
+        watch: a module that no call may change, normally the policy. An original model that `fit` asks for is watched while it
+            runs, a base model from then on.
         settings: how long a call may take, and what becomes of scores that are not finite; None: those of the guarded call
             that this is made in, else the defaults.
 
@@ -78,6 +79,8 @@ class GuardedScorer:
         self.masked = 0
         self.policy_changed = False
         self._closed = False
+        self._frozen: dict[str, ModuleWatch] = {}
+        self._fitting = False
 
     @property
     def fidelity(self) -> str:
@@ -98,11 +101,19 @@ class GuardedScorer:
     # -- the calls ---------------------------------------------------------------------------------------------------
     def fit(self, context: ScorerContext) -> None:
         """Let the scorer get ready. Raises ScorerError."""
-        with torch.enable_grad(), self._watched("fit", None):
-            seed_everything(context.seed)
-            # A model retrained without the owners is the oracle in all but name: nothing that is optimised may have one.
-            barred = context.retrainer is not None and self.fidelity != "exact"
-            self.scorer.fit(replace(context, retrainer=None) if barred else context)
+        original = self._watching("original model", context.load_original)
+        base = self._watching("base model", context.load_base) if context.load_base else None
+        context = replace(context, load_original=original, load_base=base)
+        self._frozen, self._fitting = {}, True
+        try:
+            with torch.enable_grad(), self._watched("fit", None):
+                seed_everything(context.seed)
+                # A model retrained without the owners is the oracle in all but name: nothing that is optimised may have one.
+                barred = context.retrainer is not None and self.fidelity != "exact"
+                self.scorer.fit(replace(context, retrainer=None) if barred else context)
+        finally:
+            self._fitting = False
+            self._frozen.pop("original model", None)  # later it is a view of the policy's own weights
 
     def score(self, rows: Rows) -> Tensor:
         """[B] float32 on the CPU. Raises ScorerError."""
@@ -195,7 +206,7 @@ class GuardedScorer:
         try:
             with Watchdog(still, warn_after=self.settings.slow_warning, limit=self.settings.time_limit):
                 yield
-        except (Exception, TookTooLongError) as error:
+        except (Exception, SystemExit, TookTooLongError) as error:
             failure = error
         finally:
             _AROUND.reset(around)
@@ -203,15 +214,27 @@ class GuardedScorer:
             self.calls += 1
             found, lost = snapshot.put_back(may_use_random=method == "fit")
             self.policy_changed |= lost
+            found += [text for name, frozen in self._frozen.items() for text in frozen.touched(name)[0]]
         row = rows[0] if rows is not None and len(rows) else None
         if rows is not None and any(one is not other for one, other in zip(given, _parts(rows), strict=True)):
             found.append("it replaced the contents of rows, which are read-only")
         if isinstance(failure, TookTooLongError):
             found.insert(0, f"it was ended after {failure.args[0]:g} s, its limit (guard.time_limit)")
-        elif isinstance(failure, Exception):
+        elif failure is not None:
             found.insert(0, f"it raised {describe(failure, self.origin.split(' ')[0])}")
         if found:
             self._fail(method, "; ".join(found), row, failure)
+
+    def _watching(self, name: str, load: Callable[[], LanguageModel]) -> Callable[[], LanguageModel]:
+        """`load` for a scorer: a model is looked at when `fit` first asks for it, not before."""
+
+        def loaded() -> LanguageModel:
+            model = load()
+            if self._fitting and name not in self._frozen:
+                self._frozen[name] = ModuleWatch(model.model)
+            return model
+
+        return loaded
 
     # -- messages ----------------------------------------------------------------------------------------------------
     def _who(self) -> str:

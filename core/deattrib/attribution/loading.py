@@ -51,7 +51,11 @@ class Origin:
 
 def describe(error: BaseException, distribution: str = "") -> str:
     """What a foreign exception says, the line it comes from, and the pip command where an extra is missing."""
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    try:
+        said = str(error)
+    except Exception:  # foreign code, too
+        said = "(its message cannot be shown)"
+    text = f"{type(error).__name__}: {said}" if said else type(error).__name__
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)]
     if isinstance(error, SyntaxError):
         text = f"{type(error).__name__}: {error.msg} ({error.filename}:{error.lineno})"

@@ -11,9 +11,9 @@ from torch import Tensor
 
 from deattrib.attribution.calibration import Calibration, fit_calibration
 from deattrib.attribution.guard import GuardedScorer
-from deattrib.attribution.scorer import Rows
+from deattrib.attribution.scorer import Rows, ScorerContext
 from deattrib.attribution.settings import CalibrationSettings
-from deattrib.attribution.witnesses import Witnesses
+from deattrib.attribution.witnesses import Witnesses, true_answers
 from deattrib.errors import CalibrationError
 
 PROBED = 4  # answers that are scored twice, to see whether the same question gets the same number
@@ -76,6 +76,26 @@ def measure_scale(guard: GuardedScorer, witnesses: Witnesses, settings: Calibrat
         source=witnesses.source,
         noise_floor=settings.noise_floor,
     )
+
+
+def varies_and_repeats(guard: GuardedScorer, context: ScorerContext) -> bool | None:
+    """For a scorer whose scale nobody measures: that it says different things of true answers, and twice the same of one.
+
+    Not asked of ground truth, which costs too much: None.
+
+    Raises:
+        CalibrationError: all of them get the same score.
+    """
+    if guard.fidelity == "exact":
+        return None
+    rows = true_answers(context)
+    scores = guard.score(rows)
+    if float(scores.min()) == float(scores.max()):
+        raise CalibrationError(
+            f"Scorer {guard.name!r} gives {float(scores[0]):.4g} to each of {len(rows)} true answers, about their own "
+            "owners and about others: a reward that never differs teaches nothing. Fit it on more rows, or take another one."
+        )
+    return repeats_itself(guard, rows)
 
 
 def repeats_itself(guard: GuardedScorer, rows: Rows) -> bool | None:

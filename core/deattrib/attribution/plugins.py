@@ -172,7 +172,7 @@ class PluginRegistry:
                 return cls(params)
             except DeattribError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise PluginError(f"Scorer {cls.name!r} ({self.origin(cls)}) cannot be made: {describe(error)}") from error
 
     def origin(self, cls: type[Any]) -> Origin:
@@ -206,7 +206,7 @@ class PluginRegistry:
             others = self._manager.get_plugins() - {target}
             try:
                 self._manager.subset_hook_caller(hook, others)(**arguments)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 messages.append(f"Plugin {plugin.name!r} ({plugin.origin}) failed in {hook}(): {describe(error)}")
                 if strict:
                     raise PluginError(messages[-1]) from error

@@ -27,13 +27,16 @@ def as_numbers(returned: Any, shape: tuple[int, ...], mask: Tensor | None = None
     try:
         if isinstance(returned, list | tuple) and any(isinstance(item, Tensor) for item in returned):
             returned = torch.stack([torch.as_tensor(item) for item in returned])
-        values = torch.as_tensor(returned)
+        values = returned if isinstance(returned, Tensor) else torch.as_tensor(returned, device="cpu")
     except Exception as error:
         raise UnusableError(f"returned a {type(returned).__name__} that is not made of numbers: {error}") from error
     if values.is_complex():
         raise UnusableError(f"returned complex numbers ({values.dtype}), expected real ones")
     if values.requires_grad:
         raise UnusableError("returned a tensor with a gradient attached: return `scores.detach()`")
+    if values.layout != torch.strided or values.is_meta or values.is_quantized:
+        kind = "without values (device meta)" if values.is_meta else "quantised" if values.is_quantized else str(values.layout)
+        raise UnusableError(f"returned a tensor that is {kind}, expected an ordinary dense one")
     # A copy: the scorer may go on using its own buffer.
     values = values.detach().to(device="cpu", dtype=torch.float32, copy=True)
     if tuple(values.shape) != shape:

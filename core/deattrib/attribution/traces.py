@@ -6,9 +6,14 @@ values, which sees writes through `.data` (they bypass the counter) without read
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
+import signal
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,8 +65,30 @@ def torch_settings() -> list[Setting]:
         ("the deterministic mode", torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
         ("the default dtype", torch.get_default_dtype, torch.set_default_dtype),
         ("the number of threads", torch.get_num_threads, torch.set_num_threads),
+        ("the matmul precision", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        ("the default device", _default_device, torch.set_default_device),
     ]
     return [Setting(what, read, write, read()) for what, read, write in sources]
+
+
+def _default_device() -> torch.device | None:
+    """None where nobody has set one, and setting None takes it off again."""
+    device = torch.get_default_device()
+    return None if device.type == "cpu" else device
+
+
+def process_settings() -> list[Setting]:
+    """What a run needs of its process: the folder that paths are relative to, and who answers signals."""
+    found: list[Setting] = []
+    with contextlib.suppress(OSError):  # it may have been removed
+        found.append(Setting("the working directory", os.getcwd, os.chdir, os.getcwd()))
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.getsignal(number)
+            if before is not None:  # one that was not set from Python cannot be put back from Python
+                read, write = partial(signal.getsignal, number), partial(signal.signal, number)
+                found.append(Setting(f"the handler of {number.name}", read, write, before))
+    return found
 
 
 def seed_everything(seed: int) -> None:
@@ -98,6 +125,11 @@ class ModuleWatch:
         self.modes = {name: part.training for name, part in module.named_modules()}
         self.hooks = {name: _hooks(part) for name, part in module.named_modules()}
         self.sample = _sample(list(self.tensors.values()))
+
+    def touched(self, name: str) -> tuple[list[str], bool]:
+        """One phrase per change since it was looked at, and whether values changed; what else was changed is put back."""
+        lost = self.values_changed()
+        return [f"it touched the {name}: {text}" for text in [*lost, *self.restore()]], bool(lost)
 
     def values_changed(self) -> list[str]:
         """What was written to and cannot be put back."""
@@ -154,7 +186,7 @@ class Snapshot:
 
     def __init__(self, watch: nn.Module | None, tensors: dict[str, Tensor]) -> None:
         self.random = random_states()
-        self.settings = torch_settings()
+        self.settings = [*torch_settings(), *process_settings()]
         self.module = ModuleWatch(watch) if watch is not None else None
         self.tensors = tensors
         self.copies = {name: tensor.clone() for name, tensor in tensors.items()}
@@ -166,7 +198,7 @@ class Snapshot:
             one phrase per change, and whether the values of the watched module changed (they cannot be put back).
         """
         found: list[str] = []
-        for setting in [*self.random, *self.settings]:
+        for setting in [*self.settings, *self.random]:  # first the device that new tensors go to
             if setting.changed():
                 setting.write(setting.before)
                 if setting in self.settings or not may_use_random:
@@ -175,7 +207,5 @@ class Snapshot:
             if not torch.equal(tensor, self.copies[name]):
                 found.append(f"it wrote into {name}")
                 tensor.copy_(self.copies[name])
-        lost = self.module.values_changed() if self.module else []
-        found += [f"it touched the policy: {text}" for text in lost]
-        found += [f"it touched the policy: {text}" for text in (self.module.restore() if self.module else [])]
-        return found, bool(lost)
+        touched, lost = self.module.touched("policy") if self.module else ([], False)
+        return found + touched, lost

@@ -74,6 +74,15 @@ def gather_witnesses(
     )
 
 
+def true_answers(context: ScorerContext, most: int = 16) -> Rows:
+    """True answers asked about their own owner, and again about another one: what any scorer must tell apart somewhere."""
+    owners = list(dict.fromkeys([*context.forget_owners, *context.owners]))
+    known = [row for owner in owners for row in context.rows_by_owner[owner][: max(most // len(owners), 1)]][:most]
+    others = [owners[(owners.index(row.owner) + 1) % len(owners)] for row in known]
+    prompts, responses = [row.prompt for row in known] * 2, [row.response for row in known] * 2
+    return Rows.from_texts(context.codec, prompts, responses, [*(row.owner for row in known), *others])
+
+
 def _sample(
     context: ScorerContext, model: LanguageModel, prompts: list[str], settings: CalibrationSettings, generator: torch.Generator
 ) -> TokenBatch:

@@ -9,6 +9,7 @@ import typer
 
 from deattrib.cli.audit import parse_scorer, split_scorers
 from deattrib.cli.run import Threads, quiet_libraries
+from deattrib.report.text import visible
 
 COLUMNS = (("original", "original"), ("unlearned", "unlearned"), ("oracle", "oracle"), ("oracle_second", "oracle 2"))
 
@@ -56,7 +57,9 @@ def table(rows: dict[str, Any]) -> str:
     for name in names:
         entries = [rows[key].get(name) or {} for key, _ in columns]
         cells = "".join(f"{'–':>11s}" if entry.get("figure") is None else f"{entry['figure']:11.3f}" for entry in entries)
-        lines.append(f"{name[:19]:20s}{cells}")
-        lines += [f"    {reason}" for reason in dict.fromkeys(entry["error"] for entry in entries if entry.get("error"))]
+        lines.append(f"{visible(name, 19):20s}{cells}")
+        lines += [
+            f"    {visible(reason, 400)}" for reason in dict.fromkeys(entry["error"] for entry in entries if entry.get("error"))
+        ]
     lines += ["", "As the oracle (retrained without the forgotten owners) is the aim; what each figure is says the report."]
     return "\n".join(lines)

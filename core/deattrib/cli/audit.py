@@ -68,7 +68,7 @@ def _config(target: str, overrides: list[str], seed: int | None) -> tuple[Any, P
     if target == "demo":
         from importlib import resources
 
-        from deattrib.runs.yaml_file import parse_yaml
+        from deattrib.yaml_file import parse_yaml
 
         text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
         return build_config(data=parse_yaml(text, source="demo.yaml"), overrides=overrides, seed=seed), None

@@ -162,7 +162,7 @@ def settings_of(target: str, overrides: list[str]) -> dict[str, Any]:
     from importlib import resources
 
     from deattrib.runs.overrides import apply_overrides
-    from deattrib.runs.yaml_file import load_yaml, parse_yaml
+    from deattrib.yaml_file import load_yaml, parse_yaml
 
     if target == "demo":
         text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")

@@ -16,7 +16,7 @@ def demo(
     threads: Threads = None,
 ) -> None:
     """Make a small model that knows 20 fictitious authors, forget 2 of them, compare with a model that never met them."""
-    from deattrib.runs.yaml_file import parse_yaml
+    from deattrib.yaml_file import parse_yaml
 
     text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
     settings = parse_yaml(text, source="demo.yaml")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from typing import Annotated, NoReturn
@@ -81,6 +82,9 @@ def _end(message: str, speaks: bool) -> NoReturn:
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 the run failed, 2 wrong usage, 130 ended by Ctrl-C, 143 by SIGTERM."""
     speaks = leads_in_environment()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter is no reason to fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except DeattribError as error:

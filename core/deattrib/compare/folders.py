@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import yaml
-
-from deattrib.errors import RunError
+from deattrib.errors import DeattribError, RunError
 from deattrib.evaluation.row_file import NAME, RowFigures, read_row_figures
 from deattrib.report.figures import mapping
 from deattrib.report.files import read_object
+from deattrib.yaml_file import load_yaml
 
 ENGINE = "dareu"
 
@@ -80,8 +79,8 @@ def read_run(folder: Path, label: Label, *, error: str = "") -> ComparedRun:
         metrics = _with_attacks(read_object(folder / "metrics.json", hint=" Has the run finished?"), folder / "attacks.json")
         versions = mapping(read_object(folder / "manifest.json").get("versions"))
         figures = read_row_figures(folder / NAME) if (folder / NAME).is_file() else None
-        config = mapping(yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8")))
-    except (RunError, OSError, ValueError, yaml.YAMLError, RecursionError) as problem:
+        config = load_yaml(folder / "config.yaml")
+    except (DeattribError, OSError, ValueError, RecursionError) as problem:
         where = folder if folder.is_dir() else None
         return ComparedRun(folder.name, label, where, None, None, {}, {}, str(problem))
     return ComparedRun(folder.name, label, folder, metrics, figures, versions, config)

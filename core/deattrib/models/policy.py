@@ -50,9 +50,7 @@ class Policy(nn.Module):
         codec: tokenizer and prompt template.
         settings: what to train.
         seed: of the adapter's initialisation; the global random state is left as it was.
-
-    Raises:
-        ConfigError: gradient checkpointing is asked for and the model's blocks are not found.
+            Raises ConfigError where gradient checkpointing is asked for and the model's blocks are not found.
     """
 
     def __init__(self, model: nn.Module, codec: Codec, settings: PolicySettings, *, seed: int) -> None:

@@ -118,10 +118,7 @@ def collect(
     rewards = (base - settings.reward.kl * penalty) * mask
     values = values * mask
     if settings.estimator == "gae":
-        per_remaining = settings.reward.normalise == "remaining"
-        advantages, returns = adv.gae(
-            rewards, values, mask, gamma=settings.gamma, lam=settings.gae_lambda, per_remaining=per_remaining
-        )
+        advantages, returns = per_token(rewards, values, mask, settings)
     else:
         advantages, returns = compare(base, settings.reward.kl * penalty, mask, settings)
     if settings.whiten:
@@ -139,6 +136,12 @@ def collect(
     seen = Seen(output) if again else None
     rollout = Rollout(whole, mask, log_probs * mask, values, rewards, advantages, returns, last, empty, seen=seen)
     return rollout, figures
+
+
+def per_token(rewards: Tensor, values: Tensor, mask: Tensor, settings: PPOSettings) -> tuple[Tensor, Tensor]:
+    """(advantages, returns), [B, T] each: of every token, against the value function."""
+    mean = settings.reward.normalise == "remaining"
+    return adv.gae(rewards, values, mask, gamma=settings.gamma, lam=settings.gae_lambda, per_remaining=mean)
 
 
 def compare(base: Tensor, penalty: Tensor, mask: Tensor, settings: PPOSettings) -> tuple[Tensor, Tensor]:

@@ -11,11 +11,10 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-
-from deattrib.errors import RunError
+from deattrib.errors import ConfigError, RunError
 from deattrib.report.figures import mapping
 from deattrib.report.page import render
+from deattrib.yaml_file import parse_yaml
 
 
 def _read(path: Path) -> str | None:
@@ -58,8 +57,8 @@ def _events(path: Path, problems: list[str]) -> list[Mapping[str, object]]:
 def _config(path: Path, problems: list[str]) -> Mapping[str, object]:
     text = _read(path)
     try:
-        return mapping(yaml.safe_load(text)) if text is not None else {}
-    except (yaml.YAMLError, RecursionError) as error:
+        return parse_yaml(text, source=path.name) if text is not None else {}
+    except ConfigError as error:
         problems.append(f"{path.name} is not readable YAML: {error}")
         return {}
 

@@ -24,7 +24,7 @@ from deattrib.runs.atomic import atomic_write_json
 from deattrib.runs.attacked import SCHEMA, Say, attack_models, choose_attacks
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder
-from deattrib.runs.identity import check_corpus, registry_of
+from deattrib.runs.identity import check_corpus, check_loaded, registry_of
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.prepare import Models, cache_folder, prepare_models
 from deattrib.runs.validation import validate
@@ -63,6 +63,7 @@ def attack(
         corpus = load_corpus(config.corpus, config.seed)
         check_corpus(folder, corpus)
         models = prepare_models(corpus, config.model, seed=config.seed, cache=cache, say=lambda text: say("models", text))
+        check_loaded(folder, config, models, add=False)
         with one_thread_if_small(models.original.model):  # as a run does: sums in one order give the same figures
             found = attack_models(
                 attacks,
@@ -112,12 +113,19 @@ def unlearned_model(path: Path, config: RunConfig, models: Models) -> LanguageMo
 
 
 def _earlier(path: Path) -> Mapping[str, Any]:
-    """Results of an earlier call, where they can be read."""
-    try:
-        rows = json.loads((path / ATTACKS_FILE).read_text(encoding="utf-8"))["rows"]
-    except (OSError, ValueError, KeyError, TypeError):
+    """Results of an earlier call. Raises RunError where they cannot be read: they would be overwritten."""
+    file = path / ATTACKS_FILE
+    if not file.is_file():
         return {}
-    return rows if isinstance(rows, dict) else {}
+    try:
+        rows: dict[str, dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
+        figures = [entry.get("figure") for attacks in rows.values() for entry in attacks.values()]
+        if all(figure is None or isinstance(figure, (int, float)) for figure in figures):
+            return rows
+        problem = "a figure is no number"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        problem = repr(error)
+    raise RunError(f"{file} is not what `deattrib attack` writes ({problem}). Remove it to make all attacks anew.")
 
 
 def _merged(old: Mapping[str, Any], new: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from deattrib.errors import ConfigError, DeattribError, PluginError
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import LanguageModel, fingerprint
 from deattrib.runs.atomic import atomic_write_json
+from deattrib.runs.kept import DIGEST, digest_of
 from deattrib.runs.manifest import library_versions
 
 SCHEMA = 1
@@ -88,7 +89,7 @@ def attack_models(
                     kept = _entry(attack, None, kept["seconds"], reason)
                 elif path is not None and kept["error"] is None:
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    atomic_write_json(path, kept)
+                    atomic_write_json(path, {**kept, DIGEST: digest_of(kept)})
             found[name][attack.name] = kept
     return found
 
@@ -101,7 +102,7 @@ def _run(attack: Chosen[Attack], subject: AttackSubject) -> dict[str, Any]:
             torch.manual_seed(subject.seed)
             result = attack.cls(attack.params).run(subject)
         return _entry(attack, result, time.perf_counter() - start)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = str(error) if isinstance(error, DeattribError) else describe(error)
         return _entry(attack, None, time.perf_counter() - start, f"{attack.who}: {text}")
 
@@ -180,4 +181,4 @@ def _read(path: Path | None) -> dict[str, Any] | None:
         entry = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return entry if isinstance(entry, dict) and "figure" in entry and "seconds" in entry else None
+    return entry if isinstance(entry, dict) and entry.pop(DIGEST, None) == digest_of(entry) else None

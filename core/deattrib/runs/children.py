@@ -154,13 +154,13 @@ class Child:
 
     def error(self) -> str:
         code = self.process.returncode
-        if code == 0 or finished(self.folder):  # a process may still break while it shuts down: its result is on the disk
+        if finished(self.folder):  # a process may still break while it shuts down: its result is on the disk
             return ""
         if code < 0:
             return f"ended by {signal.Signals(-code).name}; run the same command again to go on with it"
         if code in (130, 143):
             return "interrupted; run the same command again to go on with it"
-        return last_line(self.log) or f"exit code {code}"
+        return last_line(self.log) or (f"exit code {code}" if code else "it ended without a result")
 
 
 def last_line(log: Path) -> str:

@@ -205,11 +205,8 @@ def read_cells(folder: Path, *, known: Mapping[Path, ComparedRun] | None = None)
             raise RunError(f"There are no finished runs in {folder} nor in {folder / 'runs'}; `deattrib compare` makes them.")
         return runs
     try:
-        cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        labels = [
-            (Label(cell["method"], cell["reward"], cell["variant"], cell["seed"], cell.get("rewarded")), cell) for cell in cells
-        ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        labels = [(_label(cell), cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise RunError(
             f"{path} is not what `deattrib compare` writes: {error!r}. Remove it to read {folder / 'runs'}."
         ) from error
@@ -220,6 +217,16 @@ def read_cells(folder: Path, *, known: Mapping[Path, ComparedRun] | None = None)
         else read_run(path, label, error="" if finished(path) else cell["error"])  # it may have come to be since
         for label, cell in labels
     ]
+
+
+def _label(cell: Mapping[str, Any]) -> Label:
+    """Of one line of cells.json. Raises ValueError, KeyError, TypeError where it is not one, or leads out of its folder."""
+    method, reward, variant, folder, _ = (
+        cell[key].encode().decode() for key in ("method", "reward", "variant", "folder", "error")
+    )
+    if Path(folder).is_absolute() or ".." in Path(folder).parts or type(cell["seed"]) is not int:
+        raise ValueError(f"folder {folder!r}, seed {cell['seed']!r}")
+    return Label(method, reward, variant, cell["seed"], cell.get("rewarded"))
 
 
 def write_comparison(name: str, runs: Sequence[ComparedRun], output: Path, *, samples: int = SAMPLES) -> Comparison:

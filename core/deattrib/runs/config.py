@@ -19,7 +19,7 @@ from deattrib.models.settings import ModelSettings
 from deattrib.ppo.settings import PPOSettings
 from deattrib.runs.overrides import apply_overrides
 from deattrib.runs.validation import validate
-from deattrib.runs.yaml_file import load_yaml
+from deattrib.yaml_file import load_yaml
 
 
 class PluginSettings(BaseModel, extra="forbid", frozen=True):

@@ -1,7 +1,7 @@
 """Evaluations of frozen models, kept by content: original and oracles are the same in every run that shares them.
 
 One file per model and set of questions, named by a hash of weights, questions, settings and library versions; a file
-that cannot be read is made again.
+that cannot be read, or was changed (`deattrib.runs.kept`), is made again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from deattrib.evaluation.likelihood import AnswerLikelihoods, RowLikelihoods
 from deattrib.evaluation.rows import EvaluatedRows, Evaluation, evaluate_parts
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import LanguageModel
-from deattrib.runs.atomic import atomic_write_bytes
+from deattrib.runs.kept import keep, kept
 from deattrib.runs.manifest import library_versions
 
 Parts = Mapping[str, Sequence[Example]]
@@ -47,8 +47,7 @@ def evaluate_cached(
     if found is not None:
         return found
     evaluation = evaluate_parts(model, parts, settings)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(path, _to_bytes(evaluation))
+    keep(path, *_stored(evaluation))
     return evaluation
 
 
@@ -67,9 +66,7 @@ def _key(model: LanguageModel, parts: Parts, settings: EvaluationSettings, weigh
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
 
 
-def _to_bytes(evaluation: Evaluation) -> bytes:
-    from safetensors.numpy import save
-
+def _stored(evaluation: Evaluation) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     arrays: dict[str, NDArray[Any]] = {}
     answers: dict[str, Sequence[str]] = {}
     for name in Evaluation.PARTS:
@@ -78,20 +75,18 @@ def _to_bytes(evaluation: Evaluation) -> bytes:
         arrays |= {f"{name}/{key}": getattr(part, key) for key in PLAIN}
         arrays |= {f"{name}/answer/{key}": getattr(part.likelihoods.answer, key) for key in ANSWER}
         arrays |= {f"{name}/{key}": getattr(part.likelihoods, key) for key in RATIOS}
-    return save({key: np.ascontiguousarray(value) for key, value in arrays.items()}, {"answers": json.dumps(answers)})
+    return arrays, {"answers": json.dumps(answers)}
 
 
 def _read(path: Path, parts: Parts, settings: EvaluationSettings, name: str) -> Evaluation | None:
-    from safetensors import SafetensorError, safe_open
-
-    if not path.is_file():
+    found = kept(path)
+    if found is None:
         return None
+    arrays, texts = found
     try:
-        with safe_open(path, framework="numpy") as file:
-            answers = json.loads(file.metadata()["answers"])
-            arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dictionary
+        answers = json.loads(texts["answers"])
         return Evaluation(name, settings, **{part: _part(part, rows, answers, arrays) for part, rows in parts.items()})
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError):
         return None
 
 

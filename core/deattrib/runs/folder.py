@@ -26,7 +26,7 @@ from deattrib.report.files import read_object
 from deattrib.runs.atomic import TEMPORARY_PREFIX, atomic_write_json, atomic_write_text, cannot_write
 from deattrib.runs.lock import LOCK_NAME, RunLock
 from deattrib.runs.manifest import SCHEMA, build_manifest
-from deattrib.runs.yaml_file import dump_yaml, load_yaml
+from deattrib.yaml_file import dump_yaml, load_yaml
 
 RunState = Literal["created", "running", "finished", "failed", "interrupted"]
 

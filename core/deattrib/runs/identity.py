@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.settings import load_corpus
 from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.methods.choose import choose_method
+from deattrib.models.language_model import fingerprint
 from deattrib.models.ranks import World
 from deattrib.runs.config import RunConfig, digest_of
 from deattrib.runs.folder import RunFolder, read_manifest
 from deattrib.runs.manifest import check_same, differences, library_versions
+from deattrib.runs.prepare import Models
 
 
 def registry_of(config: RunConfig) -> PluginRegistry:
@@ -25,7 +26,10 @@ def registry_of(config: RunConfig) -> PluginRegistry:
 
 def run_identity(config: RunConfig, corpus: Corpus, registry: PluginRegistry) -> dict[str, Any]:
     """Plain values. The corpus is its fingerprint, with its sizes beside it so that a difference can be read."""
-    origins = Attributor(config.reward, registry=registry).origins
+    judges = config.evaluation.attribution
+    specs = [config.reward, config.referee.scorer, judges if isinstance(judges, (list, tuple)) else None]
+    classes = list(dict.fromkeys(cls for spec in specs for cls in _scorers_in(spec, registry)))
+    origins = {_name_of(cls, classes): registry.origin(cls) for cls in classes}
     origins["method"] = registry.origin(choose_method(config.method, registry).cls)
     return {
         "corpus": corpus.fingerprint(),
@@ -36,6 +40,24 @@ def run_identity(config: RunConfig, corpus: Corpus, registry: PluginRegistry) ->
         # Of a file the name and the digest of its text: where it lies is nobody's business.
         "classes": {name: f"{Path(origin.distribution).name} {origin.version}" for name, origin in origins.items()},
     }
+
+
+def _scorers_in(spec: Any, registry: PluginRegistry) -> Iterator[type[Any]]:
+    """Classes of the scorers that a setting names, and of those that these wrap (`scorer: ...`)."""
+    if isinstance(spec, str) and spec not in ("all", "none"):
+        yield registry.scorer(spec)
+    elif isinstance(spec, Mapping) and isinstance(spec.get("name"), str):
+        yield registry.scorer(spec["name"])
+        yield from _scorers_in(spec.get("scorer"), registry)
+    elif isinstance(spec, (list, tuple)):
+        for one in spec:
+            yield from _scorers_in(one, registry)
+
+
+def _name_of(cls: type[Any], classes: Sequence[type[Any]]) -> str:
+    """The class's name; with a number where others before it have the same."""
+    same = [other for other in classes if other.name == cls.name]
+    return str(cls.name) if same[0] is cls else f"{cls.name}#{same.index(cls) + 1}"
 
 
 def corpus_of(config: RunConfig, corpora: dict[str, Corpus]) -> Corpus:
@@ -106,15 +128,29 @@ def _changed_settings(folder: RunFolder) -> str:
     return "".join(f"\n  {path}: {before} -> {after}" for path, before, after in found)
 
 
-def check_weights(folder: RunFolder, weights: str) -> None:
-    """Refuses to go on with a run whose original model was loaded and now has other weights. Raises RunError.
+def check_loaded(folder: RunFolder, config: RunConfig, models: Models, *, add: bool = True) -> None:
+    """Refuses a run whose original, base model or tokenizer was loaded from somewhere and is another one now.
 
     Not for models that are made: on other machines these may differ in their last digits.
+
+    Args:
+        add: what the run does not know of itself yet goes into its manifest.
+
+    Raises:
+        RunError: shows what differs.
     """
-    known = folder.manifest.get("fingerprints", {})
-    if "original" not in known:
-        folder.add_fingerprints({"original": weights})
-    check_same({"original": known.get("original", weights)}, {"original": weights}, what="weights of the original model")
+    now = {}
+    if config.model.path:
+        now["original"] = models.weights["original"]
+    if config.model.base and models.base is not None:
+        now["base"] = fingerprint(models.base.model)
+    if now:
+        now["tokenizer"] = models.codec.fingerprint()
+    known = folder.manifest.get("fingerprints", {}).get("loaded", {})
+    if add and now and not known:
+        folder.add_fingerprints({"loaded": now})
+    same = {name: known[name] for name in now if name in known}
+    check_same(same, {name: now[name] for name in same}, what="models")
 
 
 def check_identity(folder: RunFolder, identity: Mapping[str, Any]) -> list[str]:

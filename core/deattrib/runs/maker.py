@@ -7,6 +7,7 @@ a killed attempt is never read, and removed when the next model is stored.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import hashlib
 import json
@@ -112,9 +113,8 @@ class ModelMaker:
     def seconds(self, base: nn.Module, job: Job) -> float:
         """What `made` takes without the cache: as recorded with the job's model, else a few steps measured."""
         if job.done:
-            recorded = json.loads((job.folder / "complete.json").read_text(encoding="utf-8")).get("seconds")
-            if recorded is not None:
-                return float(recorded)
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # then it is measured
+                return float(json.loads((job.folder / "complete.json").read_text(encoding="utf-8"))["seconds"])
         return (job.recipe.steps or 1) * seconds_per_step(base, self.codec, job.rows, job.recipe)
 
     def side_by_side(self, jobs: Sequence[Job], questions: Questions | None) -> SideBySide:
@@ -153,10 +153,10 @@ class ModelMaker:
 
     def _kept(self, job: Job) -> nn.Module:
         """The job's model from the cache, if it is still what was put there. Raises ModelError."""
-        wrong = "its weights are not those that were stored."
+        wrong = "its files are not those that were stored."
         try:
             stored = json.loads((job.folder / "complete.json").read_text(encoding="utf-8")).get("weights")
-            if stored in (None, _digests(job.folder)):
+            if stored is None or stored == {name: digest for name, digest in _digests(job.folder).items() if name in stored}:
                 return load_model(str(job.folder), self._plain)
         except (ModelError, OSError, ValueError, AttributeError) as error:
             wrong = str(error)
@@ -231,9 +231,9 @@ def _store(model: nn.Module, tokenizer: Any, folder: Path, seconds: float) -> No
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """Name -> hex digest of every file of weights: of what lies there, in whatever dtype it is loaded."""
+    """Name -> hex digest of every file of the model: of what lies there, in whatever dtype it is loaded."""
     digests = {}
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(path for path in folder.glob("*") if path.is_file() and path.name != "complete.json"):
         with path.open("rb") as file:
             digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     return digests

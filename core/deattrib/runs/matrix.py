@@ -22,7 +22,7 @@ from deattrib.runs.folder import plain_name
 from deattrib.runs.identity import registry_of
 from deattrib.runs.overrides import apply_overrides
 from deattrib.runs.search import said_of, with_settings
-from deattrib.runs.yaml_file import load_yaml
+from deattrib.yaml_file import load_yaml
 
 Spec = str | Mapping[str, Any]
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.metric import Metric, Subject
-from deattrib.runs.atomic import atomic_write_bytes
 from deattrib.runs.evaluated import LATER
+from deattrib.runs.kept import keep, kept
 from deattrib.runs.manifest import library_versions
 
 SCHEMA = 1
@@ -39,10 +39,11 @@ def measure_cached(metric: Metric, origin: str, subject: Subject, *, weights: st
     if weights is None:
         return dict(metric.measure(alone))
     path = cache / "measured" / f"{_key(metric, origin, subject, weights)}.safetensors"
-    found = _read(path)
-    if found is None:
-        found = {key: np.ascontiguousarray(values) for key, values in metric.measure(alone).items()}
-        _write(path, found)
+    there = kept(path)
+    if there is not None:
+        return there[0]
+    found = {key: np.ascontiguousarray(values) for key, values in metric.measure(alone).items()}
+    keep(path, found)
     return found
 
 
@@ -61,22 +62,3 @@ def _key(metric: Metric, origin: str, subject: Subject, weights: str) -> str:
         "versions": {name: versions[name] for name in ("deattrib", "torch", "transformers", "peft")},
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-
-
-def _write(path: Path, arrays: Mapping[str, Array]) -> None:
-    from safetensors.numpy import save
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(path, save(dict(arrays)))
-
-
-def _read(path: Path) -> dict[str, Array] | None:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    if not path.is_file():
-        return None
-    try:
-        return dict(load_file(path))
-    except (OSError, SafetensorError, ValueError):
-        return None

@@ -156,7 +156,7 @@ def apply_metrics(
                 with _own_randomness(subject.settings.seed):
                     arrays = measure_cached(item.metric, str(item.origin), subject, weights=weights.get(name), cache=cache)
                 measured[name] = replace(subject, measured=arrays)
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 failed.add(name)
                 warn(f"{item.who} failed in measure() on row {name!r}, which has no figure of it: {describe(error)}")
         for name, subject in measured.items():
@@ -172,7 +172,7 @@ def _filled(item: ReadyMetric, subject: Subject, warn: Callable[[str], None]) ->
     try:
         with _own_randomness(subject.settings.seed):
             return fill(item.metric, subject)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         text = str(error) if isinstance(error, DeattribError) else describe(error)
         warn(f"{item.who} failed on row {subject.name!r}, whose figures of it are empty: {text}")
         return empty(type(item.metric))

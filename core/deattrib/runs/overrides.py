@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deattrib.errors import ConfigError, did_you_mean
-from deattrib.runs.yaml_file import parse_value, resolve_scalar
+from deattrib.yaml_file import parse_value, resolve_scalar
 
 _DEEPEST = 64
 

@@ -34,7 +34,7 @@ from deattrib.runs.attacked import choose_attacks
 from deattrib.runs.attributions import chosen_scorers
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder, RunState, default_output
-from deattrib.runs.identity import check_config, check_everywhere, check_identity, check_weights, registry_of, run_identity
+from deattrib.runs.identity import check_config, check_everywhere, check_identity, check_loaded, registry_of, run_identity
 from deattrib.runs.loop import Loop
 from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
@@ -213,8 +213,7 @@ def _carry_out(
         with _timed(seconds, "prepare"), world.leader_first():
             making = stack.enter_context(_making(config, corpus, cache, world, listener))
             models = making.first
-        if config.model.path:
-            world.share(lambda: check_weights(folder, models.weights["original"]) if folder is not None else None)
+        world.share(lambda: check_loaded(folder, config, models) if folder is not None else None)
         spare = stack.enter_context(one_thread_if_small(models.original.model))
         with _timed(seconds, "fit"):
             session = Session(

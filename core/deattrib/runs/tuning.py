@@ -35,7 +35,7 @@ from deattrib.runs.config import RunConfig, build_config
 from deattrib.runs.matrix import Cell, Spec
 from deattrib.runs.pipeline import check_scorers, reward_name
 from deattrib.runs.search import space_of, trials, with_settings
-from deattrib.runs.yaml_file import dump_yaml, load_yaml
+from deattrib.yaml_file import dump_yaml, load_yaml
 
 
 @dataclass(frozen=True, slots=True)

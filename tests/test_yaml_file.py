@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deattrib.errors import ConfigError
-from deattrib.runs.yaml_file import LARGEST_FILE, dump_yaml, load_yaml, parse_yaml, resolve_scalar
+from deattrib.yaml_file import LARGEST_FILE, dump_yaml, load_yaml, parse_yaml, resolve_scalar
 
 
 @pytest.mark.parametrize(
