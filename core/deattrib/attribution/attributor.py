@@ -167,20 +167,17 @@ class Attributor:
         total = sum(weight for _, weight in self._made)
         self._parts = []
         for scorer, weight in self._made:
-            origin = str(self.registry.origin(type(scorer)))
-            guard = GuardedScorer(
-                scorer, codec=context.codec, name=scorer.name, origin=origin, watch=watch, settings=self.guard
-            )
+            named = {"name": scorer.name, "origin": str(self.registry.origin(type(scorer)))}
+            guard = GuardedScorer(scorer, codec=context.codec, watch=watch, settings=self.guard, **named)
             learns = scorer.fidelity in ("proxy", "control") and proxy_context is not None
             guard.fit(proxy_context if learns and proxy_context is not None else context)
             calibration, repeats = None, None
-            if scorer.fidelity == "control" and scorer.calibrate_as() is scorer:
-                pass  # says nothing, and is meant to
-            elif self.settings.enabled:
+            says_nothing = scorer.fidelity == "control" and scorer.calibrate_as() is scorer  # and is meant to
+            if self.settings.enabled and not says_nothing:
                 witnesses = witnesses or gather_witnesses(context, self.settings)
                 calibration = measure_scale(guard, witnesses, self.settings)
                 repeats = repeats_itself(guard, witnesses.own)
-            else:
+            elif not says_nothing:
                 repeats = varies_and_repeats(guard, context)
             self._parts.append(Part(guard, calibration, weight / total, repeats))
         for message in unrepeatable(self._parts):
