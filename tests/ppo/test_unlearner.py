@@ -268,7 +268,13 @@ class SaysRed:
 
 
 @pytest.mark.parametrize(
-    ("estimator", "normalise"), [("gae", "remaining"), ("gae", "sum"), ("rloo", "remaining"), ("grpo", "sum")]
+    ("estimator", "normalise"),
+    [
+        ("gae", "remaining"),
+        pytest.param("gae", "sum", marks=pytest.mark.slow),
+        pytest.param("rloo", "remaining", marks=pytest.mark.slow),
+        ("grpo", "sum"),
+    ],
 )
 def test_it_learns_to_avoid_what_is_attributed(
     tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, estimator: str, normalise: str
