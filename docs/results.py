@@ -189,10 +189,11 @@ def compared_lines(content: Mapping[str, Any]) -> list[Line]:
         for group, spread in entry["groups"].items():
             if spread:
                 lines.append({**head, **nothing, "metric": group, "value": spread["median"]})
-        if behind := entry["behind"]:
-            bounds = {name: behind[name] for name in ("value", "low", "high")}
-            lines.append({**head, **nothing, "metric": "minus the first", **bounds})
-            lines.append({**head, **nothing, "metric": "draws above the first", "value": behind["better"]})
+        for key, other in (("behind", "the first"), ("against_base", "the base")):
+            if difference := entry.get(key):
+                bounds = {name: difference[name] for name in ("value", "low", "high")}
+                lines.append({**head, **nothing, "metric": f"minus {other}", **bounds})
+                lines.append({**head, **nothing, "metric": f"draws above {other}", "value": difference["better"]})
     return lines
 
 

@@ -11,6 +11,7 @@ models    rows: figures; run; models: original | unlearned | ...; interval: mode
 audit     rows: scorers; columns: what docs/results.py keeps of an audit; interval: columns whose interval is shown
 tuning    rows: methods. How many trials, the best that did not collapse with its settings, the best of all.
 compared  rows: entries. Scores with the intervals of the paired bootstrap, and differences to the first entry.
+variants  the same, with differences to the entry that they are variants of.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ KEYS = {
     "audit": {"rows", "columns", "head", "interval"},
     "tuning": {"rows"},
     "compared": {"rows"},
+    "variants": {"rows"},
 }
 Rows = dict[str, dict[str, Any]]
 Line = Mapping[str, Any]
@@ -71,6 +73,7 @@ def tables(asked: Table, lines: Sequence[Line]) -> str:
     """The table in Markdown. Raises ValueError where the file lacks what it asks for."""
     kinds: Mapping[str, Callable[[Table, Sequence[Line]], list[list[str]]]]
     kinds = {"runs": _runs, "targets": _targets, "models": _models, "audit": _audit, "tuning": _tuning, "compared": _compared}
+    kinds = {**kinds, "variants": lambda asked, lines: _compared(asked, lines, other="the base")}
     head, *rows = kinds[asked.kind](asked, lines)
     shown = [head, ["---"] * len(head), *rows]
     return "\n".join("|" + "|".join(f" {text} " if text else " " for text in row) + "|" for row in shown).replace(
@@ -245,14 +248,14 @@ def _tuning(asked: Table, lines: Sequence[Line]) -> list[list[str]]:
     return table
 
 
-def _compared(asked: Table, lines: Sequence[Line]) -> list[list[str]]:
+def _compared(asked: Table, lines: Sequence[Line], *, other: str = "the first") -> list[list[str]]:
     made = {(line["run"], line["metric"]): line for line in lines}
     rows = asked.of("rows")
     _known(rows, {entry for entry, _ in made}, asked.file)
-    table = [["entry", "score", "forgotten", "kept", "fluent", "minus the first’s", "draws above it", ""]]
+    table = [["entry", "score", "forgotten", "kept", "fluent", f"minus {other}’s", "draws above it", ""]]
     for name, title in rows.items():
         cells = [_valued(made.get((name, key)), 3, interval=True) for key in ("score", "forgotten", "kept", "fluent")]
-        gap, above = made.get((name, "minus the first")), made.get((name, "draws above the first"))
+        gap, above = made.get((name, f"minus {other}")), made.get((name, f"draws above {other}"))
         share = f"{above['value']:.0%}" if above else "–"
         table.append([title, *cells, _valued(gap, 3, interval=True), share, made[name, "score"]["error"]])
     return table
