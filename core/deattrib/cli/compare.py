@@ -12,6 +12,7 @@ import typer
 from deattrib.cli.audit import parse_scorer, split_scorers
 from deattrib.cli.run import Set, quiet_libraries
 
+MOST_SHOWN = 72  # letters of an entry's name
 Seeds = Annotated[str, typer.Option(help="Whole numbers separated by commas.")]
 Jobs = Annotated[int, typer.Option(min=1, help="Runs at a time.")]
 Executor = Annotated[
@@ -131,7 +132,9 @@ def table(content: Mapping[str, Any]) -> str:
     """One entry a line: medians over seeds."""
     from deattrib.report.text import visible
 
-    lines = ["", f"{'':34s}{'score':>8s}{'range':>16s}{'forgotten':>11s}{'kept':>8s}{'fluent':>8s}  "]
+    widest = min(max((len(entry["name"]) for entry in content["entries"]), default=0), MOST_SHOWN)
+    wide = max(widest + 1, 34)
+    lines = ["", f"{'':{wide}s}{'score':>8s}{'range':>16s}{'forgotten':>11s}{'kept':>8s}{'fluent':>8s}  "]
     holders = [(name.replace("_", " "), content["references"][name]) for name in ("oracle_second", "original")]
     for name, entry in [*((one["name"], one) for one in content["entries"]), *holders]:
         if not entry:
@@ -141,15 +144,15 @@ def table(content: Mapping[str, Any]) -> str:
         note = f"collapsed in {entry['collapsed']}" if entry.get("collapsed") else ""
         if errors:
             note = f"{len(errors)} failed: {errors[0][:80]}  {note}"
-        name, note = visible(name, 33), visible(note, 300)
+        name, note = visible(name, MOST_SHOWN), visible(note, 300)
         if score:
             spread = f"{score['low']:.3f} – {score['high']:.3f}"
             groups = "".join(
                 f"{_cell(value):>{width}s}" for value, width in zip(entry["groups"].values(), (11, 8, 8), strict=True)
             )
-            lines.append(f"{name:34s}{score['median']:8.3f}{spread:>16s}{groups}  {note}".rstrip())
+            lines.append(f"{name:{wide}s}{score['median']:8.3f}{spread:>16s}{groups}  {note}".rstrip())
         else:
-            lines.append(f"{name:34s}{'–':>8s}  {note}".rstrip())
+            lines.append(f"{name:{wide}s}{'–':>8s}  {note}".rstrip())
     return "\n".join(lines)
 
 
