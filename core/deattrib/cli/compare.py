@@ -55,6 +55,7 @@ def compare(
     base = settings_of(target, set_ or [])
     quiet_libraries()
     from deattrib.runs.compare import compare as carry_out
+    from deattrib.runs.folder import plain_name
     from deattrib.runs.matrix import Matrix, read_variants
     from deattrib.runs.prepare import cache_folder
     from deattrib.runs.tuning import read_tuned, refuse_overlap
@@ -70,7 +71,7 @@ def compare(
     )
     if known:
         refuse_overlap(known, [cell.config for cell in matrix.cells()])
-    folder = output or Path("comparisons") / str(base.get("name", "run"))
+    folder = output or Path("comparisons") / plain_name(str(base.get("name", "run")))
     with told_when_interrupted():
         done = carry_out(
             matrix,
@@ -183,6 +184,8 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
     from deattrib.errors import ConfigError
 
     words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isdecimal() and word.isascii() for word in words) or len(set(map(int, words))) < len(words):
-        raise ConfigError(f"{option} {text!r}: expected different whole numbers separated by commas, such as 0,1,2.")
+    numbers = all(word.isdecimal() and word.isascii() and len(word) <= 19 for word in words)  # Python reads 4300 digits
+    if not words or not numbers or len(set(map(int, words))) < len(words):
+        shown = repr(text if len(text) <= 80 else text[:77] + "...")
+        raise ConfigError(f"{option} {shown}: expected different whole numbers separated by commas, such as 0,1,2.")
     return tuple(map(int, words))
