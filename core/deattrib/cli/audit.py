@@ -42,7 +42,7 @@ def audit(
     specs = {text: parse_scorer(text) for text in split_scorers(scorers)}
     if not specs:
         raise ConfigError("--scorers names nothing; leave it out for the usual ones, or see `deattrib plugins`.")
-    folder = output or _default_output(config.name, config.seed)
+    folder = output or default_output(config.name, config.seed)
     quiet_libraries()
     import torch
 
@@ -102,7 +102,8 @@ def parse_scorer(text: str, *, option: str = "--scorers", kind: str = "a scorer"
     return spec if len(spec) > 1 else name
 
 
-def _default_output(name: str, seed: int) -> Path:
+def default_output(name: str, seed: int) -> Path:
+    """A folder of that name without an audit in it."""
     from deattrib.runs.folder import plain_name
 
     base = f"{plain_name(name)}-seed{seed}"

@@ -55,7 +55,6 @@ def compare(
     base = settings_of(target, set_ or [])
     quiet_libraries()
     from deattrib.runs.compare import compare as carry_out
-    from deattrib.runs.folder import plain_name
     from deattrib.runs.matrix import Matrix, read_variants
     from deattrib.runs.prepare import cache_folder
     from deattrib.runs.tuning import read_tuned, refuse_overlap
@@ -71,7 +70,7 @@ def compare(
     )
     if known:
         refuse_overlap(known, [cell.config for cell in matrix.cells()])
-    folder = output or Path("comparisons") / plain_name(str(base.get("name", "run")))
+    folder = output or default_output(base)
     with told_when_interrupted():
         done = carry_out(
             matrix,
@@ -84,6 +83,13 @@ def compare(
     tell(done.content, done.folder, as_json=as_json)
     if all(run["error"] for entry in done.content["entries"] for run in entry["runs"]):
         raise typer.Exit(1)
+
+
+def default_output(settings: Mapping[str, Any]) -> Path:
+    """Where a comparison of a config goes without --output."""
+    from deattrib.runs.folder import plain_name
+
+    return Path("comparisons") / plain_name(str(settings.get("name", "run")))
 
 
 @contextmanager

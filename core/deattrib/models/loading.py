@@ -31,7 +31,7 @@ def pick_device(wish: str) -> torch.device:
         except Exception as error:  # AssertionError, RuntimeError, NotImplementedError, ...: as the kind of device likes it
             said = first_line(error).split(". ")[0]
             raise ModelError(
-                f"model.device {wish!r} cannot be used on this machine ({said}). Give 'auto', or 'cpu'; `deattrib doctor` lists "
+                f"model.device {wish!r} cannot be used on this machine ({said}). Give 'auto' or 'cpu'; `deattrib doctor` lists "
                 "what there is."
             ) from error
         return device
@@ -52,10 +52,11 @@ def _explained(what: str, advice: str) -> Iterator[None]:
         install = f"Install it with: pip install {package}" if package else "Install what it names."
         raise ModelError(f"{what}, a package is missing: {first_line(error)} {install}") from error
     except Exception as error:
-        said = first_line(error)
-        if not isinstance(error, (OSError, ValueError, RuntimeError)):  # "'x'" says nothing without "KeyError"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+        said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+        if not said or not isinstance(error, (OSError, ValueError, RuntimeError)):  # "'x'" says nothing without "KeyError"
             said = f"{type(error).__name__}: {said}"
-        raise ModelError(f"{what}: {said} {advice}") from error
+        raise ModelError(f"{what}: {said.rstrip(' .:')}. {advice}") from error
 
 
 def load_tokenizer(path: str, settings: ModelSettings) -> Any:
@@ -65,7 +66,8 @@ def load_tokenizer(path: str, settings: ModelSettings) -> Any:
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     if settings.gguf_file:
         options["gguf_file"] = settings.gguf_file
-    with _explained(f"The tokenizer of {path!r} cannot be loaded", "Check the folder's tokenizer files."):
+    where = str(Path(path) / settings.gguf_file) if settings.gguf_file else path
+    with _explained(f"The tokenizer of {where!r} cannot be loaded", "Check its files: one of them may be cut off."):
         return AutoTokenizer.from_pretrained(model_below(path), **options)
 
 
@@ -203,7 +205,7 @@ def _base_of(config: Path) -> object:
         content = json.loads(config.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         said = first_line(error)
-        raise ModelError(f"{config} cannot be read ({said}), expected a JSON object in UTF-8; save the adapter anew.") from error
+        raise ModelError(f"{config} is no JSON object in UTF-8 ({said}): save the adapter anew.") from error
     if not isinstance(content, dict):
         raise ModelError(f"{config} holds a {type(content).__name__}, expected a JSON object; save the adapter anew.")
     return content.get("base_model_name_or_path")
