@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import threading
 import typing
@@ -12,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
-from deattrib.attribution.loading import check_params
+from deattrib.attribution.loading import Origin, check_params
 from deattrib.attribution.plugins import PluginRegistry
+from deattrib.attribution.scorer import Scorer
 from deattrib.attribution.settings import LONGEST
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError
@@ -120,6 +122,17 @@ def test_nor_are_they_settings_of_what_plugins_bring(kind: str) -> None:
             for value in (float("nan"), "inf"):
                 with pytest.raises(ConfigError, match=path[0]):
                     check_params(cls, {path[0]: value}, registry.origin(cls), kind=kind)
+
+
+def test_a_plugin_for_which_infinity_means_something_says_so() -> None:
+    class Params(Scorer.Params):
+        model_config = ConfigDict(allow_inf_nan=True)
+        longest: float = 1.0
+
+    cls = type("Patient", (Scorer,), {"name": "patient", "Params": Params})
+    assert check_params(cls, {"longest": math.inf}, Origin("here")).model_dump() == {"longest": math.inf}
+    with pytest.raises(ConfigError, match="no setting 'x'"):  # the rest of the base's rules stays
+        check_params(cls, {"x": 1}, Origin("here"))
 
 
 @pytest.mark.parametrize(
