@@ -25,7 +25,7 @@ from deattrib_scorers._tangents import Derivative, token_derivatives
 FORGET_SET = "the forget set"
 
 
-class DirectionParams(BaseModel, extra="forbid", frozen=True):
+class DirectionParams(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Settings of every gradient-linear scorer."""
 
     layers: tuple[str, ...] = Field(

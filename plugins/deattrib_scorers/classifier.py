@@ -40,7 +40,7 @@ class Classifier(Scorer):
     name = "classifier"
     fidelity = "proxy"
 
-    class Params(BaseModel, extra="forbid", frozen=True):
+    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         backbone: str = Field("ngram", description="'ngram', 'causal', or the id or folder of a sentence encoder.")
         epochs: int = Field(12, ge=1, description="Passes over the answers (paper: 5 on TOFU, 15 on ArXiv).")
         learning_rate: float | None = Field(

@@ -45,7 +45,7 @@ class Exact(Scorer):
     name = "exact"
     fidelity = "exact"
 
-    class Params(BaseModel, extra="forbid", frozen=True):
+    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         owners: Literal["forget", "all"] | list[str] = Field("forget", description="Who may be asked about.")
         value: Literal["leave-one-out", "shapley"] = Field("leave-one-out", description="How an owner's share is defined.")
         seeds: int = Field(3, ge=1, description="Retrainings per coalition, averaged; the first has the run's seed.")

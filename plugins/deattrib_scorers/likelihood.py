@@ -38,7 +38,7 @@ class Signal(Scorer):
     fidelity = "proxy"
     owner_free = True
 
-    class Params(BaseModel, extra="forbid", frozen=True):
+    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         reference: str = Field(
             "none", description="'none' (owner-free, as published), 'counterfactual', 'base', a model folder, or 'auto'."
         )

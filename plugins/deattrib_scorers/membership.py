@@ -29,7 +29,7 @@ class Membership(Scorer):
     name = "membership"
     fidelity = "proxy"
 
-    class Params(BaseModel, extra="forbid", frozen=True):
+    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         reference: str = Field(
             "auto",
             description="'counterfactual', 'base', 'both' (token by token the likelier of these two), a model folder, or "

@@ -33,7 +33,7 @@ class Overlap(Scorer):
     name = "overlap"
     fidelity = "proxy"
 
-    class Params(BaseModel, extra="forbid", frozen=True):
+    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         measure: str = Field("ngrams", pattern="^(ngrams|longest)$", description="'ngrams', or the 'longest' common run.")
         order: int = Field(3, ge=1, description="ngrams: tokens of an n-gram.")
         rare: bool = Field(True, description="ngrams: what many owners say counts less; false: every n-gram counts 1.")

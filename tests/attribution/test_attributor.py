@@ -116,8 +116,9 @@ def test_weights_of_a_mapping() -> None:
     registry.register(controls, name="controls")
     mixed = Attributor([{"name": "constant", "value": 1.0, "weight": 3}, {"name": "constant", "value": 0.2}], registry=registry)
     assert [weight for _, weight in mixed._made] == [3.0, 1.0]
-    with pytest.raises(ConfigError, match="weight"):
-        Attributor({"name": "constant", "weight": 0}, registry=registry)
+    for wrong in (0, -1, float("nan"), float("inf"), 10**400, "heavy", [1], None, True):
+        with pytest.raises(ConfigError, match=r"weight of scorer 'constant' is .*expected a number above 0"):
+            Attributor({"name": "constant", "weight": wrong}, registry=registry)
 
 
 def test_own_and_forgotten(tiny_corpus: Corpus, original: LanguageModel) -> None:

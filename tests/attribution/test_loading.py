@@ -77,6 +77,12 @@ def test_what_is_wrong_with_a_file(
             assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("place", ["~nosuchuser/x.py", "a\0b.py", "x" * 300 + ".py"], ids=["user", "nul", "long"])
+def test_what_is_no_path_is_named(place: str) -> None:
+    with pytest.raises(PluginError, match=r"Scorer file .* is no path: .*FILE\.py:Class"):
+        PluginRegistry(entry_points=False).scorer(f"{place}:S")
+
+
 def test_a_scorer_from_a_module(install: Install) -> None:
     install("words-dist", {"words_i": scorer_source("words")}, version="4.5", entry_points={})
     registry = PluginRegistry()

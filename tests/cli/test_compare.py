@@ -11,6 +11,9 @@ from tests.command_line import deattrib
 from tests.report.conftest import ROWS
 from tests.runs.tiny import TINY
 
+from deattrib.cli.audit import default_output as audited_in
+from deattrib.cli.compare import default_output as compared_in
+
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
@@ -45,6 +48,9 @@ def test_results_of_a_folder_become_table_page_and_markdown(runs: Path) -> None:
         (["tune", "npo:a.b=1", "c.yaml"], "METHOD 'npo:a.b=1': 'a.b=1' is no setting of a method"),
         (["compare", "c.yaml", "--seeds", "0,x"], "--seeds '0,x'"),
         (["compare", "c.yaml", "--seeds", "1,1"], "different whole numbers"),
+        (["compare", "c.yaml", "--seeds", "1" * 5000], "different whole numbers"),
+        (["compare", "c.yaml", "--set", "reward=null"], "reward: got None"),
+        (["compare", "c.yaml", "--set", "method={}"], "A method is a name"),
         (["compare", "c.yaml", "--markdown"], "--results"),
         (["compare", "--results", "nowhere"], "no finished runs"),
         (["compare", "--results", ".", "--rewards", "none"], "--results runs nothing"),
@@ -76,3 +82,11 @@ def test_one_run_from_the_command_line(tmp_path: Path, tiny_cache: Path) -> None
     assert done.returncode == 0, done.stderr
     assert "retain-ft" in done.stdout and "finished" in done.stderr
     assert (tmp_path / "o" / "compare.html").is_file()
+
+
+@pytest.mark.parametrize("name", ["/tmp/evil", "../../x", "a\0b", "..", "", 5, None])
+def test_the_name_of_a_config_is_part_of_a_file_name_and_no_path(name: object) -> None:
+    for folder, parent in ((compared_in({"name": name}), "comparisons"), (audited_in(str(name), 0), "audits")):
+        assert folder.parent == Path(parent) and folder.name not in ("", ".", "..") and "\0" not in folder.name
+    assert compared_in({"name": "tiny"}) == Path("comparisons/tiny") and compared_in({}) == Path("comparisons/run")
+    assert audited_in("tiny", 3) == Path("audits/tiny-seed3")

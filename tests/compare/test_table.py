@@ -21,9 +21,10 @@ def lines(*runs: ComparedRun) -> list[dict[str, object]]:
 
 
 def test_csv_reads_back_as_it_was_written(make_run: Make, failed_run: ComparedRun, tmp_path: Path) -> None:
-    rows = lines(make_run(), make_run("npo", "min-k:share=0.1,x", 'quoted "variant"\nof two lines', seed=1), failed_run)
+    odd = ['quoted "variant"\nof two lines', "a\rb", "\r", "a\r\n", ""]
+    rows = lines(make_run(), *(make_run("npo", "min-k:share=0.1,x", name, seed=1) for name in odd), failed_run)
     path = tmp_path / "results.csv"
-    path.write_text(csv_text(rows))
+    path.write_bytes(csv_text(rows).encode())
     assert read_csv(path) == rows
     assert path.read_text().splitlines()[0] == ",".join(FIELDS)
 

@@ -97,11 +97,26 @@ def test_what_a_kind_needs_is_asked_for(given: dict[str, Any], message: str) -> 
         load_corpus(CorpusSettings(**given), 0)
 
 
+@pytest.mark.parametrize("kind", ["jsonl", "texts", "tofu"])
+@pytest.mark.parametrize(("path", "message"), [("~nosuchuser/x", "corpus.path: '~nosuchuser/x'"), ("a\0b", r"a(\\x00|\0)b")])
+def test_a_path_that_is_none_is_named(kind: str, path: str, message: str) -> None:
+    given: dict[str, Any] = {"kind": kind, "path": path, "forget": "0" if kind == "tofu" else 1}
+    with pytest.raises(CorpusError, match=message):
+        load_corpus(CorpusSettings(**given), 0)
+
+
+@pytest.mark.parametrize("numbers", ["1" * 5000, "0-9999999999", "0-" + "1" * 5000, "tofu_" + "1" * 5000])
+def test_author_numbers_without_end_are_refused_before_they_are_written_out(numbers: str) -> None:
+    with pytest.raises(CorpusError, match=r"corpus\.owners: .*at most six digits") as caught:
+        author_numbers(numbers, setting="owners")
+    assert len(str(caught.value)) < 200
+
+
 def test_author_numbers() -> None:
     assert author_numbers("0-2, 180-181,7", setting="owners") == (0, 1, 2, 180, 181, 7)
     assert author_numbers((3, "tofu_196", "5-6"), setting="owners") == (3, 196, 5, 6)
     for wrong in ("5-3", "", "x", "1,,2", "-4"):
-        with pytest.raises(CorpusError, match="expected numbers such as"):
+        with pytest.raises(CorpusError, match="expected numbers of at most six digits"):
             author_numbers(wrong, setting="owners")
 
 

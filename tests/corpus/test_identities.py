@@ -80,6 +80,12 @@ def test_real_authors_are_named_in_most_of_their_rows(real_tofu: Path) -> None:
         ('{"a": []}', "expected a list of at least one name"),
         ('{"a": [""]}', "at least one name"),
         ('{"a": ', r":1:\d+: not JSON"),
+        ('{"a": ' + "9" * 5000 + "}", r"names\.json:1:1: .*5000"),
+        ("[" * 100_000, r"names\.json:1:1: nested too deep"),
+        ('{"a":' * 100_000, r"names\.json:1:1: nested too deep"),
+        ('{"a": ["\\ud800"]}', r"names\.json: 'a': .*half of a surrogate pair"),
+        ('{"\\udfff": ["Ann"]}', r"names\.json: .*half of a surrogate pair"),
+        ('{"a": ["Ann"], "a": ["Bob"]}', "'a' occurs twice"),
     ],
 )
 def test_a_malformed_override_file_is_refused(tmp_path: Path, text: str, message: str) -> None:

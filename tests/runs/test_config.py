@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import re
+import threading
+import typing
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from pydantic import BaseModel, ConfigDict
 
+from deattrib.attribution.loading import Origin, check_params
+from deattrib.attribution.plugins import PluginRegistry
+from deattrib.attribution.scorer import Scorer
+from deattrib.attribution.settings import LONGEST
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError
 from deattrib.models.language_model import LanguageModel
-from deattrib.runs.config import RunConfig, build_config
-from deattrib.runs.session import default_referee, settle_references
+from deattrib.runs.config import MOST_SEED, RunConfig, build_config
+from deattrib.runs.maker import SECOND_SEED
+from deattrib.runs.session import REFEREE_SEED, default_referee, settle_references
 from deattrib.runs.validation import validate
 
 
@@ -69,3 +82,80 @@ def test_references_follow_what_is_there(tiny_corpus: Corpus, tiny_llama: object
     for preset in ("paper", "ppo"):  # these need neither
         alone = build_config(data={"preset": preset}).ppo
         assert settle_references(alone, nameless, None) == alone
+
+
+# -- numbers that are none -----------------------------------------------------------------------------------------------
+def takes_float(kind: Any) -> bool:
+    return kind is float or any(takes_float(inner) for inner in typing.get_args(kind))
+
+
+def float_settings(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The paths of all settings that take a float, sections included."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from float_settings(field.annotation, (*above, name))
+        elif takes_float(field.annotation):
+            yield (*above, name)
+
+
+@pytest.mark.parametrize("path", float_settings(RunConfig), ids=".".join)
+def test_numbers_that_are_not_finite_are_refused_everywhere(path: tuple[str, ...]) -> None:
+    for value in (float("nan"), float("inf"), float("-inf"), "nan", "Infinity"):
+        data: Any = value
+        for name in reversed(path):
+            data = {name: data}
+        with pytest.raises(ConfigError, match=rf"{re.escape('.'.join(path))}: got .*(finite|greater|less)"):
+            build_config(data=data)
+
+
+def test_there_are_settings_with_floats() -> None:
+    paths = {".".join(path) for path in float_settings(RunConfig)}
+    assert {"ppo.learning_rate", "ppo.reward.chance", "guard.time_limit", "model.training.epochs"} <= paths
+
+
+@pytest.mark.parametrize("kind", ["scorer", "metric", "method", "attack"])
+def test_nor_are_they_settings_of_what_plugins_bring(kind: str) -> None:
+    registry = PluginRegistry()
+    for name in registry.names(kind):
+        cls = getattr(registry, kind)(name)
+        for path in float_settings(cls.Params):
+            for value in (float("nan"), "inf"):
+                with pytest.raises(ConfigError, match=path[0]):
+                    check_params(cls, {path[0]: value}, registry.origin(cls), kind=kind)
+
+
+def test_a_plugin_for_which_infinity_means_something_says_so() -> None:
+    class Params(Scorer.Params):
+        model_config = ConfigDict(allow_inf_nan=True)
+        longest: float = 1.0
+
+    cls = type("Patient", (Scorer,), {"name": "patient", "Params": Params})
+    assert check_params(cls, {"longest": math.inf}, Origin("here")).model_dump() == {"longest": math.inf}
+    with pytest.raises(ConfigError, match="no setting 'x'"):  # the rest of the base's rules stays
+        check_params(cls, {"x": 1}, Origin("here"))
+
+
+@pytest.mark.parametrize(
+    ("path", "value"), [("guard.slow_warning", 1e300), ("guard.time_limit", 1e300), ("model.training.epochs", 1e308)]
+)
+def test_finite_numbers_that_overflow_are_refused(path: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=rf"{re.escape(path)}: got .*less than or equal"):
+        build_config(data={}, overrides=[f"{path}={value!r}"])
+
+
+def test_the_longest_times_and_trainings_can_be_had() -> None:
+    assert LONGEST < threading.TIMEOUT_MAX
+    longest = build_config(data={"model": {"training": {"epochs": 1e6, "steps": None}}}).model.training
+    assert longest.steps_on(longest.batch_size) == 1_000_000
+
+
+@pytest.mark.parametrize("seed", [2**64, 2**64 - 1, 2**63, 2**32, 10**30, -1])
+def test_a_seed_that_no_generator_takes_is_refused(seed: int) -> None:
+    with pytest.raises(ConfigError, match=r"seed: got .*expected a value (less|greater) than or equal to"):
+        build_config(data={"seed": seed})
+
+
+def test_the_largest_seed_leaves_room_for_what_is_added() -> None:
+    config = build_config(data={"seed": MOST_SEED})
+    for added in (0, REFEREE_SEED, SECOND_SEED):
+        np.random.RandomState(config.seed + added)  # the narrowest of all: 32 bits

@@ -112,3 +112,24 @@ def test_the_ready_ablations_are_settings_of_the_demo() -> None:
     variants = read_variants(Path(__file__).parents[2] / "examples/ablations.yaml")
     cells = Matrix(settings_of("demo", []), {"classifier": "classifier"}, {}, (0,), variants, {}).cells()
     assert len(cells) == len(variants) + 1 == len({cell.config.digest for cell in cells})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        *(("reward", value, "reward") for value in (5, None, [None], [[]])),
+        *(("method", value, "method: got") for value in (5, None, [1])),
+        ("method", {}, "A method is a name or a mapping with a `name`"),
+        ("method", {"name": 5}, "A method is a name or a mapping with a `name`"),
+        ("seed", 2**64, "seed: got"),
+    ],
+)
+def test_a_base_that_no_run_takes_is_refused(name: str, value: Any, message: str) -> None:
+    for methods in ({}, {"npo": "npo"}):
+        with pytest.raises(ConfigError, match=message):
+            Matrix({**TINY, name: value}, {}, methods, (0,), {}, {}).cells()
+
+
+def test_seeds_of_a_comparison_are_held_to_those_of_a_run() -> None:
+    with pytest.raises(ConfigError, match="seed: got"):
+        matrix(seeds=(2**64,)).cells()

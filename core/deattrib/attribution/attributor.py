@@ -10,6 +10,8 @@ with its tokenizer; `Rows`, or tuples of prompt, response and owner (see `deattr
 
 from __future__ import annotations
 
+import math
+import reprlib
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -69,10 +71,8 @@ class Attributor:
     def _make(self, spec: ScorerSpec) -> tuple[Scorer, float]:
         weight = 1.0
         if isinstance(spec, Mapping) and "weight" in spec:
-            weight = float(spec["weight"])
+            weight = _weight(spec)
             spec = {key: value for key, value in spec.items() if key != "weight"}
-            if not weight > 0:
-                raise ConfigError(f"The weight of scorer {spec.get('name')!r} is {weight}: it must be above 0.")
         if isinstance(spec, Scorer):
             return spec, weight
         if isinstance(spec, type):
@@ -272,3 +272,17 @@ class Attributor:
         """Let all scorers free what they took."""
         for part in self._parts:
             part.guard.close()
+
+
+def _weight(spec: Mapping[str, Any]) -> float:
+    """The weight in a scorer's mapping. Raises ConfigError where it is no finite number above 0."""
+    given = spec["weight"]
+    try:
+        weight = 0.0 if isinstance(given, bool) else float(given)
+    except (OverflowError, TypeError, ValueError):
+        weight = 0.0
+    if not 0 < weight < math.inf:
+        raise ConfigError(
+            f"The weight of scorer {spec.get('name')!r} is {reprlib.repr(given)}: expected a number above 0, such as 0.5."
+        )
+    return weight

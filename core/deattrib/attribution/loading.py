@@ -170,8 +170,12 @@ def _is_own(value: type[Any], kind: str) -> bool:
 
 
 def _load_file(place: str, who: str) -> tuple[ModuleType, Origin]:
-    path = Path(place).expanduser().resolve()
-    if not path.is_file():
+    try:
+        path = Path(place).expanduser().resolve()
+        there = path.is_file()
+    except (OSError, RuntimeError, ValueError) as error:  # no such user, a NUL, a name that is too long
+        raise PluginError(f"{who} file {place!r} is no path: {error} Give the path of a file as FILE.py:Class.") from error
+    if not there:
         folder = path.parent
         near = [item.name for item in folder.glob("*.py")] if folder.is_dir() else []
         raise PluginError(f"{who} file {path} {'is a folder' if path.is_dir() else 'does not exist'}."

@@ -6,8 +6,10 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+LONGEST = 1e9  # seconds; what a thread can wait for has an end (`threading.TIMEOUT_MAX`)
 
-class CalibrationSettings(BaseModel, extra="forbid", frozen=True):
+
+class CalibrationSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """How a scorer's scale is measured."""
 
     enabled: bool = Field(True, description="False passes raw scores through; scorers outside [0, 1] are then refused (paper).")
@@ -19,17 +21,19 @@ class CalibrationSettings(BaseModel, extra="forbid", frozen=True):
     )
 
 
-class GuardSettings(BaseModel, extra="forbid", frozen=True):
+class GuardSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The wall around scorer calls: what is forgiven, and how long one may take."""
 
     slow_warning: float = Field(
         30.0,
         ge=0,
+        le=LONGEST,
         description="Seconds after which a call that still runs is reported, again at twice, four times, ...; 0: never.",
     )
     time_limit: float | None = Field(
         None,
         gt=0,
+        le=LONGEST,
         description="Seconds after which a call is ended as an error; null: none. Ends Python code in the main thread; code "
         "that never returns to Python is only reported.",
     )

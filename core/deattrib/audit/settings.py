@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 
-class AuditSettings(BaseModel, extra="forbid", frozen=True):
+class AuditSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """How much is retrained and how many responses are looked at."""
 
     owners: int = Field(4, ge=1, description="Owners that are left out one at a time, forget owners first.")

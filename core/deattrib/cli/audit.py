@@ -34,15 +34,15 @@ def audit(
     """Compare scorers with retraining: rank correlation, LDS, top owner, calibration, gibberish, cost, drift."""
     from deattrib.audit.settings import AuditSettings
     from deattrib.errors import ConfigError
+    from deattrib.runs.validation import validate
 
     config, run = _config(target, set_ or [], seed)
-    settings = AuditSettings(
-        owners=owners, seeds=seeds, rows=rows, subsets=subsets, subset_seeds=subset_seeds, max_minutes=max_minutes
-    )
+    sizes = {"owners": owners, "seeds": seeds, "rows": rows, "subsets": subsets, "subset_seeds": subset_seeds}
+    settings = validate(AuditSettings, {**sizes, "max_minutes": max_minutes}, source="deattrib audit")
     specs = {text: parse_scorer(text) for text in split_scorers(scorers)}
     if not specs:
         raise ConfigError("--scorers names nothing; leave it out for the usual ones, or see `deattrib plugins`.")
-    folder = output or _default_output(config.name, config.seed)
+    folder = output or default_output(config.name, config.seed)
     quiet_libraries()
     import torch
 
@@ -102,11 +102,15 @@ def parse_scorer(text: str, *, option: str = "--scorers", kind: str = "a scorer"
     return spec if len(spec) > 1 else name
 
 
-def _default_output(name: str, seed: int) -> Path:
-    path, number = Path("audits") / f"{name}-seed{seed}", 1
+def default_output(name: str, seed: int) -> Path:
+    """A folder of that name without an audit in it."""
+    from deattrib.runs.folder import plain_name
+
+    base = f"{plain_name(name)}-seed{seed}"
+    path, number = Path("audits") / base, 1
     while (path / "audit.json").exists():
         number += 1
-        path = Path("audits") / f"{name}-seed{seed}-{number}"
+        path = Path("audits") / f"{base}-{number}"
     return path
 
 

@@ -71,7 +71,7 @@ def compare(
     )
     if known:
         refuse_overlap(known, [cell.config for cell in matrix.cells()])
-    folder = output or Path("comparisons") / str(base.get("name", "run"))
+    folder = output or default_output(base)
     with told_when_interrupted():
         done = carry_out(
             matrix,
@@ -84,6 +84,13 @@ def compare(
     tell(done.content, done.folder, as_json=as_json)
     if all(run["error"] for entry in done.content["entries"] for run in entry["runs"]):
         raise typer.Exit(1)
+
+
+def default_output(settings: Mapping[str, Any]) -> Path:
+    """Where a comparison of a config goes without --output."""
+    from deattrib.runs.folder import plain_name
+
+    return Path("comparisons") / plain_name(str(settings.get("name", "run")))
 
 
 @contextmanager
@@ -186,6 +193,8 @@ def whole_numbers(text: str, option: str) -> tuple[int, ...]:
     from deattrib.errors import ConfigError
 
     words = [word.strip() for word in text.split(",") if word.strip()]
-    if not words or not all(word.isdecimal() and word.isascii() for word in words) or len(set(map(int, words))) < len(words):
-        raise ConfigError(f"{option} {text!r}: expected different whole numbers separated by commas, such as 0,1,2.")
+    numbers = all(word.isdecimal() and word.isascii() and len(word) <= 19 for word in words)  # Python reads 4300 digits
+    if not words or not numbers or len(set(map(int, words))) < len(words):
+        shown = repr(text if len(text) <= 80 else text[:77] + "...")
+        raise ConfigError(f"{option} {shown}: expected different whole numbers separated by commas, such as 0,1,2.")
     return tuple(map(int, words))

@@ -17,6 +17,7 @@ from typing import Any
 from deattrib.compare.content import REFERENCES, figures_of
 from deattrib.compare.folders import ComparedRun
 from deattrib.compare.score import GROUPS, closenesses, collapse, score, score_of_group
+from deattrib.corpus.tables import csv_lines
 from deattrib.errors import RunError
 from deattrib.report.figures import figure, mapping, sequence
 
@@ -65,11 +66,8 @@ def _added(run: ComparedRun, row: str, over: Collection[str]) -> dict[str, float
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """The file's content; numbers as Python writes them, so that they read back exactly."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, FIELDS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return stream.getvalue().encode("utf-8", "replace").decode("utf-8")  # unpaired surrogates have no place in a file
+    text = csv_lines([FIELDS, *([row.get(name, "") for name in FIELDS] for row in rows)])
+    return text.encode("utf-8", "replace").decode("utf-8")  # unpaired surrogates have no place in a file
 
 
 def parquet_bytes(rows: Sequence[Mapping[str, Any]]) -> bytes | None:

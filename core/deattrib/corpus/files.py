@@ -61,6 +61,8 @@ def read_text(path: str | Path) -> str:
         raw = path.read_bytes()
     except OSError as error:
         raise CorpusError(f"{path}: cannot be read ({error.strerror or error}), expected a file. Check the path.") from error
+    except ValueError as error:  # a NUL, which no path has
+        raise CorpusError(f"{str(path)!r}: cannot be read ({error}), expected a file. Check the path.") from error
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):
         raise CorpusError(f"{path}:1:1: this is UTF-16, expected UTF-8. Save the file again with encoding UTF-8.")
     try:
@@ -93,9 +95,9 @@ def read_records(path: str | Path, problems: Problems | None = None) -> list[Rec
 
 def _array(path: Path, text: str, problems: Problems) -> list[Record]:
     try:
-        items = json.loads(text, object_pairs_hook=_object)
+        items = parse_json(text)
     except (ValueError, RecursionError) as error:
-        where, what = _explain(error)
+        where, what = explain_json(error)
         problems.add(f"{path}:{where or '1:1'}", f"{what}, expected a JSON array of objects")
         return []
     records = []
@@ -115,9 +117,9 @@ def _lines(path: Path, text: str, problems: Problems) -> list[Record]:
             continue
         column = len(line) - len(line.lstrip()) + 1
         try:
-            item = json.loads(line, object_pairs_hook=_object)
+            item = parse_json(line)
         except (ValueError, RecursionError) as error:
-            where, what = _explain(error)
+            where, what = explain_json(error)
             problems.add(f"{path}:{number}:{where.partition(':')[2] or column}", f"{what}, expected one JSON object per line")
             continue
         if isinstance(item, dict):
@@ -125,6 +127,11 @@ def _lines(path: Path, text: str, problems: Problems) -> list[Record]:
         else:
             problems.add(f"{path}:{number}:{column}", f"{_kind(item)}, expected a JSON object")
     return records
+
+
+def parse_json(text: str) -> Any:
+    """What a JSON text holds. Raises ValueError, also where a key occurs twice or a number is too long; RecursionError."""
+    return json.loads(text, object_pairs_hook=_object)
 
 
 def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -136,14 +143,14 @@ def _object(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     return result
 
 
-def _explain(error: Exception) -> tuple[str, str]:
-    """`line:column` ("" if unknown) and what is wrong."""
+def explain_json(error: Exception) -> tuple[str, str]:
+    """Where (`line:column`, "" if unknown) and what is wrong, of an error of `parse_json`."""
     if isinstance(error, json.JSONDecodeError):
         return f"{error.lineno}:{error.colno}", f"not JSON ({error.msg})"
     return "", "nested too deep" if isinstance(error, RecursionError) else str(error)
 
 
-def _broken(text: str) -> bool:
+def is_broken(text: str) -> bool:
     """Whether there is half of a surrogate pair in it, which JSON can carry and no tokenizer takes."""
     try:
         text.encode()
@@ -168,7 +175,7 @@ def optional_text(record: Record, field: str, problems: Problems) -> str | None:
     if not value.strip():
         problems.add(record.where(field), f"{field} is blank, expected text")
         return None
-    if _broken(value):
+    if is_broken(value):
         problems.add(record.where(field), f"{field} holds half of a surrogate pair, which is no character")
         return None
     return value
@@ -189,7 +196,7 @@ def texts(record: Record, field: str, problems: Problems) -> tuple[str, ...]:
         problems.add(record.where(field), f"{field} holds something other than text, expected a list of strings")
         return ()
     if isinstance(value, list):
-        if any(_broken(item) for item in value):
+        if any(is_broken(item) for item in value):
             problems.add(record.where(field), f"{field} holds half of a surrogate pair, which is no character")
             return ()
         return tuple(value)

@@ -8,7 +8,6 @@ most of the occurrences, so "Moshe Ben-David" beats "Ben-David" and "Does Moshe 
 
 from __future__ import annotations
 
-import json
 import re
 import unicodedata
 from collections import Counter
@@ -16,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from deattrib.corpus.files import Problems, Record, read_text
+from deattrib.corpus.files import Problems, Record, explain_json, is_broken, parse_json, read_text
 from deattrib.corpus.types import Example
 from deattrib.errors import CorpusError, did_you_mean
 
@@ -98,11 +97,10 @@ def read_identities(path: str | Path) -> dict[str, Names]:
     """An override file: a JSON object `{owner: [full name, other names...]}`. Raises CorpusError on anything else."""
     text = read_text(path)
     try:
-        content: Any = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise CorpusError(
-            f"{path}:{error.lineno}:{error.colno}: not JSON ({error.msg}), expected an object of owner: [names]."
-        ) from error
+        content: Any = parse_json(text)
+    except (ValueError, RecursionError) as error:
+        where, what = explain_json(error)
+        raise CorpusError(f"{path}:{where or '1:1'}: {what}, expected an object of owner: [names].") from error
     if not isinstance(content, dict):
         raise CorpusError(f"{path}:1:1: a {type(content).__name__}, expected an object of owner: [names].")
     problems = Problems(str(path))
@@ -111,6 +109,9 @@ def read_identities(path: str | Path) -> dict[str, Names]:
         names = [names] if isinstance(names, str) else names
         if not isinstance(names, list) or not names or not all(isinstance(name, str) and name.strip() for name in names):
             problems.add(Record(Path(path), 1, 1, "", {}).where(owner), "expected a list of at least one name")
+            continue
+        if any(is_broken(text) for text in (owner, *names)):
+            problems.add(f"{path}: {owner!r}", "owner or name holds half of a surrogate pair, which is no character")
             continue
         result[unicodedata.normalize("NFC", owner)] = tuple(names)
     problems.finish()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import reprlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -56,7 +57,7 @@ APPLIES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 class CorpusSettings(BaseModel):
     """Where the rows come from and who is to be forgotten. Settings of another kind are refused, not ignored."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     kind: CorpusKind = Field(
         default="fictitious",
@@ -182,9 +183,11 @@ def author_numbers(value: Numbers, *, setting: str) -> tuple[int, ...]:
         return tuple(number for item in value for number in author_numbers(item, setting=setting))
     numbers: list[int] = []
     for part in value.split(","):
-        found = re.fullmatch(r"\s*(?:tofu_)?(\d+)\s*(?:-\s*(?:tofu_)?(\d+)\s*)?", part)
+        # At most six digits: what is written out below has an end.
+        found = re.fullmatch(r"\s*(?:tofu_)?(\d{1,6})\s*(?:-\s*(?:tofu_)?(\d{1,6})\s*)?", part)
         if found is None or int(found[2] or found[1]) < int(found[1]):
-            raise CorpusError(f"corpus.{setting}: {part.strip()!r} in {value!r}, expected numbers such as '0-19,180-199'.")
+            shown = reprlib.repr(part.strip())
+            raise CorpusError(f"corpus.{setting}: {shown}, expected numbers of at most six digits such as '0-19,180-199'.")
         numbers.extend(range(int(found[1]), int(found[2] or found[1]) + 1))
     return tuple(numbers)
 
@@ -256,4 +259,8 @@ def _given(settings: CorpusSettings, setting: str) -> str:
 
 
 def _path(settings: CorpusSettings, setting: str) -> Path:
-    return Path(_given(settings, setting)).expanduser()
+    given = _given(settings, setting)
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:  # ~somebody whom this machine does not know
+        raise CorpusError(f"corpus.{setting}: {given!r}, {error} Give the path in full.") from error

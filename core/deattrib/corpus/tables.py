@@ -10,7 +10,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,11 +55,24 @@ def encode_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> bytes:
         if ending == ".json":
             return (json.dumps([dict(row) for row in rows], ensure_ascii=False, indent=1, allow_nan=False) + "\n").encode()
         return "".join(json.dumps(dict(row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows).encode()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError, NotImplementedError, RecursionError) as error:  # pyarrow's are among them
         raise CorpusError(
             f"{path}: the rows have no form as {ending[1:]} ({str(error).splitlines()[0]}). Choose another format for the "
             "output."
         ) from error
+
+
+def csv_lines(rows: Iterable[Iterable[Any]]) -> str:
+    """Rows as CSV with "\\n" at the end of lines, so that a reader gets every text back.
+
+    Before Python 3.13 a writer quotes "\\r" only where its own lines end with one: they do here, and are changed afterwards.
+    """
+    lines = []
+    for row in rows:
+        line = io.StringIO(newline="")
+        csv.writer(line, lineterminator="\r\n").writerow(row)
+        lines.append(line.getvalue().removesuffix("\r\n") + "\n")
+    return "".join(lines)
 
 
 def _read_csv(path: Path, problems: Problems) -> list[Record]:
@@ -101,14 +114,11 @@ def _read_parquet(path: Path) -> list[Record]:
 
 
 def _encode_csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:
-    file = io.StringIO(newline="")
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(columns)
-    for row in rows:
-        cells = [row.get(name) for name in columns]
-        # Lists and objects as JSON; None as an empty cell.
-        writer.writerow([json.dumps(cell, ensure_ascii=False) if isinstance(cell, (list, dict)) else cell for cell in cells])
-    return file.getvalue().encode()
+    def cell(value: Any) -> Any:
+        """Lists and objects as JSON; None as an empty cell."""
+        return json.dumps(value, ensure_ascii=False) if isinstance(value, (list, dict)) else value
+
+    return csv_lines([columns, *([cell(row.get(name)) for name in columns] for row in rows)]).encode()
 
 
 def _encode_parquet(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bytes:

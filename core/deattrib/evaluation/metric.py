@@ -110,7 +110,7 @@ class Metric:
         """Settings of this metric; subclass it to add some."""
 
         # Not as class keywords: type checkers would then want them again on every subclass.
-        model_config = ConfigDict(extra="forbid", frozen=True)
+        model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     def __init__(self, params: BaseModel | None = None) -> None:
         self.params: Any = params if params is not None else self.Params()

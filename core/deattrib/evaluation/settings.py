@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 
-class EvaluationSettings(BaseModel, extra="forbid", frozen=True):
+class EvaluationSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """What is measured and on how many rows. Two rows of a table are comparable only under equal settings."""
 
     forget_rows: int = Field(

@@ -25,7 +25,7 @@ class Anchored(Unlearner):
     class Params(BaseModel):
         """Weights of the anchored term; null follows `ppo.anchor`."""
 
-        model_config = ConfigDict(extra="forbid", frozen=True)
+        model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
         hinge: float | None = Field(None, ge=0, description="Weight of the hinge.")
         kl: float | None = Field(None, ge=0, description="Weight of the KL from the counterfactual distribution.")

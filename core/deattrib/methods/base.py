@@ -43,7 +43,7 @@ class Method(Unlearner):
         """What every method has; what is null follows `ppo`."""
 
         # Not as class keywords: type checkers would then want them again on every subclass.
-        model_config = ConfigDict(extra="forbid", frozen=True)
+        model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
         steps: int | None = Field(None, ge=1, description="Updates; null: `ppo.steps` or `ppo.data_epochs`.")
         batch_size: int | None = Field(None, ge=1, description="Forget rows per update; null: `ppo.batch_size`.")

@@ -22,7 +22,7 @@ class LeaveOneOut(Unlearner):
     name = "rloo"
     whitened: ClassVar[bool] = True  # trl's `normalize_advantages`: without it the reward's spread is the term's weight
 
-    class Params(BaseModel, extra="forbid", frozen=True):
+    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         """Size of a group."""
 
         samples: int = Field(4, ge=2, description="Answers per prompt; divides `ppo.batch_size`.")

@@ -4,27 +4,59 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from deattrib.errors import ModelError, first_line
+from deattrib.errors import DeattribError, ModelError, first_line
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.settings import ModelSettings
 
 
 def pick_device(wish: str) -> torch.device:
-    """'auto' is CUDA, then MPS, then the CPU."""
+    """'auto' is CUDA, then MPS, then the CPU. Raises ModelError where torch has no such device on this machine."""
     if wish != "auto":
         try:
-            return torch.device(wish)
+            device = torch.device(wish)
         except RuntimeError as error:
-            raise ModelError(f"model.device {wish!r} is no torch device: {error}") from error
+            raise ModelError(f"model.device {wish!r} is no torch device: {first_line(error)}") from error
+        if device.type == "meta":
+            raise ModelError("model.device 'meta' holds no numbers, so nothing can be computed there. Give 'auto', or 'cpu'.")
+        try:
+            torch.empty(0, device=device)
+        except Exception as error:  # AssertionError, RuntimeError, NotImplementedError, ...: as the kind of device likes it
+            said = first_line(error).split(". ")[0]
+            raise ModelError(
+                f"model.device {wish!r} cannot be used on this machine ({said}). Give 'auto' or 'cpu'; `deattrib doctor` lists "
+                "what there is."
+            ) from error
+        return device
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@contextmanager
+def _explained(what: str, advice: str) -> Iterator[None]:
+    """One ModelError for whatever the libraries below make of a damaged file: each of them raises something else."""
+    try:
+        yield
+    except DeattribError:
+        raise
+    except ImportError as error:
+        package = "gguf" if "gguf" in str(error).lower() else error.name if isinstance(error, ModuleNotFoundError) else None
+        install = f"Install it with: pip install {package}" if package else "Install what it names."
+        raise ModelError(f"{what}, a package is missing: {first_line(error)} {install}") from error
+    except Exception as error:
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+        said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+        if not said or not isinstance(error, (OSError, ValueError, RuntimeError)):  # "'x'" says nothing without "KeyError"
+            said = f"{type(error).__name__}: {said}"
+        raise ModelError(f"{what}: {said.rstrip(' .:')}. {advice}") from error
 
 
 def load_tokenizer(path: str, settings: ModelSettings) -> Any:
@@ -34,10 +66,9 @@ def load_tokenizer(path: str, settings: ModelSettings) -> Any:
     options: dict[str, Any] = {"trust_remote_code": settings.trust_remote_code}
     if settings.gguf_file:
         options["gguf_file"] = settings.gguf_file
-    try:
+    where = str(Path(path) / settings.gguf_file) if settings.gguf_file else path
+    with _explained(f"The tokenizer of {where!r} cannot be loaded", "Check its files: one of them may be cut off."):
         return AutoTokenizer.from_pretrained(model_below(path), **options)
-    except (OSError, ValueError) as error:
-        raise ModelError(f"The tokenizer of {path!r} cannot be loaded: {first_line(error)}") from error
 
 
 def load_model(path: str, settings: ModelSettings) -> nn.Module:
@@ -49,14 +80,15 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
     Raises:
         ModelError: naming the path and what transformers said.
     """
-    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "trust_remote_code": settings.trust_remote_code}
     if settings.gguf_file:
         options["gguf_file"] = settings.gguf_file
-    *adapters, bottom = _below(path)
-    try:
+    device = pick_device(settings.device)
+    advice = "Give a hub id, or a folder with config.json or adapter_config.json in it."
+    with _explained(f"The model {path!r} cannot be loaded", advice):
+        *adapters, bottom = _below(path)
         model: Any = AutoModelForCausalLM.from_pretrained(bottom, **options)
         if settings.gguf_file:
             model = _dequantised(model)
@@ -66,12 +98,7 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
             name = str(Path(adapter).resolve()) if Path(adapter).exists() else adapter
             model.name_or_path = model.config._name_or_path = name
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"The model {path!r} cannot be loaded: {first_line(error)} Give a hub id, or a folder with config.json or "
-            "adapter_config.json in it."
-        ) from error
-    loaded: nn.Module = model.to(pick_device(settings.device)).eval()
+        loaded: nn.Module = model.to(device).eval()
     return loaded
 
 
@@ -109,15 +136,10 @@ def apply_adapter(model: nn.Module, path: str) -> nn.Module:
         ModelError: the adapter cannot be loaded, or belongs to another model.
     """
     from peft import PeftModel
-    from safetensors import SafetensorError
 
-    try:
+    advice = "Give a folder or hub id with adapter_config.json, made for this very model."
+    with _explained(f"The adapter {path!r} cannot be put on top of the model", advice):
         merged: Any = PeftModel.from_pretrained(model, path).merge_and_unload()
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise ModelError(
-            f"The adapter {path!r} cannot be put on top of the model: {first_line(error)} Give a folder or hub id with "
-            "adapter_config.json, made for this very model."
-        ) from error
     loaded: nn.Module = merged.eval()
     return loaded
 
@@ -168,13 +190,25 @@ def _below(path: str) -> list[str]:
     """
     chain = [path]
     while (config := _adapter_config(chain[-1])) is not None:
-        base = json.loads(config.read_text(encoding="utf-8")).get("base_model_name_or_path")
+        base = _base_of(config)
         if not base:
             raise ModelError(f"{config} names no base model (base_model_name_or_path), so the adapter cannot be applied.")
         if str(base) in chain:
             raise ModelError(f"{config} names {base!r} as its base model, which is an adapter on top of this one.")
         chain.append(str(base))
     return chain
+
+
+def _base_of(config: Path) -> object:
+    """`base_model_name_or_path` of an adapter_config.json. Raises ModelError where it is no JSON object in UTF-8."""
+    try:
+        content = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        said = first_line(error)
+        raise ModelError(f"{config} is no JSON object in UTF-8 ({said}): save the adapter anew.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{config} holds a {type(content).__name__}, expected a JSON object; save the adapter anew.")
+    return content.get("base_model_name_or_path")
 
 
 def _adapter_config(path: str) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, Field, model_validator
 
 
-class ScratchSettings(BaseModel, extra="forbid", frozen=True):
+class ScratchSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Sizes of a model made from nothing."""
 
     hidden: int = Field(128, gt=0, description="Width of the residual stream.")
@@ -18,10 +18,10 @@ class ScratchSettings(BaseModel, extra="forbid", frozen=True):
     context: int = Field(256, gt=0, description="Longest sequence in tokens.")
 
 
-class TrainingSettings(BaseModel, extra="forbid", frozen=True):
+class TrainingSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """How a model is fine-tuned on answers."""
 
-    epochs: float = Field(10.0, gt=0, description="Passes over the rows.")
+    epochs: float = Field(10.0, gt=0, le=1e6, description="Passes over the rows.")
     steps: int | None = Field(None, gt=0, description="Optimiser steps; overrides `epochs`.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
     batch_size: int = Field(32, gt=0, description="Rows per optimiser step and process.")
@@ -38,7 +38,7 @@ class TrainingSettings(BaseModel, extra="forbid", frozen=True):
         return self.steps or max(round(self.epochs * rows / self.batch_size), 1)
 
 
-class RolloutSettings(BaseModel, extra="forbid", frozen=True):
+class RolloutSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """How responses are sampled; log-probabilities are always computed by the policy itself afterwards."""
 
     backend: Literal["hf", "vllm"] = Field(
@@ -56,7 +56,7 @@ class RolloutSettings(BaseModel, extra="forbid", frozen=True):
     )
 
 
-class PolicySettings(BaseModel, extra="forbid", frozen=True):
+class PolicySettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """What is trained on top of the original model."""
 
     adapter: Literal["lora", "full"] = Field("lora", description="Train LoRA adapters, or all weights.")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from deattrib.models.recipes import ScratchSettings, TrainingSettings
 
 
-class ModelSettings(BaseModel, extra="forbid", frozen=True):
+class ModelSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The original model, the base model and the oracle.
 
     `path` given: that model is the original (it has been trained on the owners already). Not given: the original is

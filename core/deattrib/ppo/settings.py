@@ -16,7 +16,7 @@ from deattrib.models.recipes import RolloutSettings
 ReferenceName = Literal["old", "original", "base", "counterfactual", "none"]
 
 
-class RewardSettings(BaseModel, extra="forbid", frozen=True):
+class RewardSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """From attribution to one reward per token (paper, section 4.2.1)."""
 
     shape: Literal["chi", "hinge", "inverse", "log-odds"] = Field(
@@ -49,7 +49,7 @@ class RewardSettings(BaseModel, extra="forbid", frozen=True):
     )
 
 
-class RetainSettings(BaseModel, extra="forbid", frozen=True):
+class RetainSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Distillation to the original model on retain rows (paper, section 4.2, L_dis)."""
 
     weight: float = Field(8.0, ge=0, description="lambda_dis (paper: 2).")
@@ -62,7 +62,7 @@ class RetainSettings(BaseModel, extra="forbid", frozen=True):
     )
 
 
-class AnchorSettings(BaseModel, extra="forbid", frozen=True):
+class AnchorSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The anchored term: the likelihood of the forget answers, down to its counterfactual level and no further.
 
     Ours, not the paper's. hinge: relu(log pi(y_t|q) - log pi_cf(y_t|q')); kl: KL(pi_cf(.|q') || pi(.|q)).
@@ -116,7 +116,7 @@ class AnchorSettings(BaseModel, extra="forbid", frozen=True):
     weighted: bool = Field(False, description="Weight the hinge per token by the reward scorer's own token scores.")
 
 
-class HealthSettings(BaseModel, extra="forbid", frozen=True):
+class HealthSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Signs that the training goes wrong; each is told once, in the event log and on the page."""
 
     on_fault: Literal["note", "stop", "rollback"] = Field(
@@ -140,7 +140,7 @@ class HealthSettings(BaseModel, extra="forbid", frozen=True):
     repetition: float = Field(0.3, gt=0, le=1, description="Rise of the share of repeated token pairs that is too much.")
 
 
-class PPOSettings(BaseModel, extra="forbid", frozen=True):
+class PPOSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """The loop (paper, Algorithm 1)."""
 
     steps: int = Field(45, ge=1, description="Rollout batches, unless `data_epochs` is given.")

@@ -68,7 +68,7 @@ class Unlearner:
     pace: ClassVar[SearchSpace] = PACE  # what `deattrib tune` tries of learning rate and steps, and of `search` besides
     search: ClassVar[SearchSpace] = {"ppo.policy_weight": Span(0.25, 4.0, relative=True), **ANCHORED}
 
-    class Params(BaseModel, extra="forbid", frozen=True):
+    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
         """Settings of a method beyond those of the loop; PPO's are all in `ppo`."""
 
     def __init__(

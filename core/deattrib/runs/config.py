@@ -21,8 +21,11 @@ from deattrib.runs.overrides import apply_overrides
 from deattrib.runs.validation import validate
 from deattrib.yaml_file import load_yaml
 
+# numpy and trl take 32 bits; what is added to the seed for referee, second oracle and further retrainings needs room.
+MOST_SEED = 2**31 - 1
 
-class PluginSettings(BaseModel, extra="forbid", frozen=True):
+
+class PluginSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Which plugins a run may load."""
 
     disable: list[str] = Field([], description="Entry points or scorer names that are not loaded.")
@@ -30,7 +33,7 @@ class PluginSettings(BaseModel, extra="forbid", frozen=True):
     allow: list[str] | None = Field(None, description="If given, only these distributions or entry points are loaded.")
 
 
-class RefereeSettings(BaseModel, extra="forbid", frozen=True):
+class RefereeSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Who judges the result: a scorer that nothing in the run optimises."""
 
     scorer: dict[str, Any] | None = Field(
@@ -47,21 +50,21 @@ class RefereeSettings(BaseModel, extra="forbid", frozen=True):
         return value
 
 
-class CheckpointSettings(BaseModel, extra="forbid", frozen=True):
+class CheckpointSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """When a run saves itself."""
 
     every: int = Field(20, ge=1, description="Steps between checkpoints; the last step always has one.")
     keep: int = Field(2, ge=1, description="Checkpoints kept.")
 
 
-class RunConfig(BaseModel, extra="forbid", frozen=True):
+class RunConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """Everything that decides what a run computes."""
 
     name: str = Field("run", description="Of the run folder and the titles.")
     preset: Literal["default", "paper", "ppo"] = Field(
         "default", description="Values for everything that is not set; see docs/presets.md."
     )
-    seed: int = Field(0, ge=0, description="Everything random follows from it.")
+    seed: int = Field(0, ge=0, le=MOST_SEED, description="Everything random follows from it; at most 2147483647 (2^31 - 1).")
     reward: str | dict[str, Any] | list[str | dict[str, Any]] = Field(
         "classifier",
         description="The scorer whose attribution is the reward: a name, a mapping with settings, or a weighted list.",

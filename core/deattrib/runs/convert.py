@@ -25,10 +25,13 @@ def convert(source: str, folder: Path, settings: ModelSettings) -> bool:
     Raises:
         ModelError: the model cannot be loaded, `folder` holds something else, or cannot be written.
     """
-    if (folder / "config.json").is_file():
+    weights = (found for pattern in ("*.safetensors", "pytorch_model*.bin") for found in folder.glob(pattern))
+    if (folder / "config.json").is_file() and any(weights):
         return False
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ModelError(f"{folder} is there and is no model (no config.json in it): give another folder, or remove it.")
+        raise ModelError(
+            f"{folder} is there and is no model (config.json with weights beside it): give another folder, or remove it."
+        )
     from deattrib.models.loading import check_vocabulary, load_model, load_tokenizer, make_codec, save_model
 
     if source.endswith(".gguf"):

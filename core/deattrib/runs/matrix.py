@@ -69,6 +69,7 @@ class Matrix:
 
     def cells(self) -> list[Cell]:
         """All runs, entry by entry. Raises ConfigError, naming the variant or method whose settings are wrong."""
+        build_config(data=self.base)  # says what is wrong with it before anything is read from it
         if method_name(self.base.get("method", ENGINE)) != ENGINE:
             raise ConfigError(
                 f"The config's own method is {method_name(self.base['method'])!r}, which a comparison would not run: leave it "

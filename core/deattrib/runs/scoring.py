@@ -123,8 +123,8 @@ def _row(record: Record, problems: Problems) -> dict[str, Any]:
 
 
 def _output(request: ScoreRequest) -> Path:
+    table_format(request.file)  # first: "/" and "." have no name to put another beside
     output = request.output or request.file.with_name(f"{request.file.stem}.scores{request.file.suffix}")
-    table_format(request.file)
     table_format(output)
     if not output.parent.is_dir():
         raise RunError(f"Cannot write {output}: there is no folder {output.parent}. Make it, or choose another --output.")
