@@ -159,3 +159,10 @@ def test_the_largest_seed_leaves_room_for_what_is_added() -> None:
     config = build_config(data={"seed": MOST_SEED})
     for added in (0, REFEREE_SEED, SECOND_SEED):
         np.random.RandomState(config.seed + added)  # the narrowest of all: 32 bits
+
+
+@pytest.mark.parametrize("chance", [1.0, -0.1, "automatic"])
+def test_a_chance_level_leaves_room_above_it(chance: Any) -> None:
+    with pytest.raises(ConfigError, match=r"ppo\.reward\.chance"):
+        build_config(data={"ppo": {"reward": {"chance": chance}}})
+    assert build_config(data={"ppo": {"reward": {"chance": 0.25}}}).ppo.reward.chance == 0.25

@@ -7,7 +7,7 @@ the paper's, the description says what the paper has; the `paper` preset puts it
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, Field, model_validator
 
@@ -32,7 +32,7 @@ class RewardSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False
     cumulative_mean: bool = Field(True, description="Reward of a token is the mean score of all positions up to it (paper).")
     c_seg: float = Field(1.05, gt=0, description="C_seg of chi (paper, appendix D).")
     epsilon: float = Field(1e-6, gt=0, lt=0.5, description="Clipping of attribution inside chi; left open by the paper.")
-    chance: float | Literal["auto"] = Field(
+    chance: Annotated[float, Field(ge=0, lt=1)] | Literal["auto"] = Field(
         "auto", description="Chance level c of the hinge; auto: 0 for calibrated attribution, else 1 / owners."
     )
     kl: float = Field(0.1, ge=0, description="lambda: weight of the KL penalty inside the reward (paper: 0.1).")
