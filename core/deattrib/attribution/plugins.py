@@ -86,36 +86,27 @@ class PluginRegistry:
         Raises:
             PluginError: unknown (with close names), disabled, or of a plugin that failed (with its reason).
         """
-        if ":" in name:
-            cls, origin = load_reference(name)
-            self._origins.setdefault(cls, origin)
-            return cls
-        found: type[Scorer] = self._choose("scorer", name)
+        found: type[Scorer] = self._named("scorer", name)
         return found
 
     def metric(self, name: str) -> type[Any]:
         """The metric class called `name`, or named by ``file.py:Class`` or ``module:Class``; errors as for `scorer`."""
-        if ":" in name:
-            cls, origin = load_reference(name, "metric")
-            self._origins.setdefault(cls, origin)
-            return cls
-        return self._choose("metric", name)
+        return self._named("metric", name)
 
     def method(self, name: str) -> type[Any]:
         """The method class called `name`, or named by ``file.py:Class`` or ``module:Class``; errors as for `scorer`."""
-        if ":" in name:
-            cls, origin = load_reference(name, "method")
-            self._origins.setdefault(cls, origin)
-            return cls
-        return self._choose("method", name)
+        return self._named("method", name)
 
     def attack(self, name: str) -> type[Any]:
         """The attack class called `name`, or named by ``file.py:Class`` or ``module:Class``; errors as for `scorer`."""
-        if ":" in name:
-            cls, origin = load_reference(name, "attack")
-            self._origins.setdefault(cls, origin)
-            return cls
-        return self._choose("attack", name)
+        return self._named("attack", name)
+
+    def _named(self, kind: str, name: str) -> type[Any]:
+        if ":" not in name:
+            return self._choose(kind, name)
+        cls, origin = load_reference(name, kind)
+        self._origins.setdefault(cls, origin)
+        return cls
 
     def names(self, kind: str = "scorer") -> list[str]:
         """Names that can be asked for, sorted."""

@@ -63,15 +63,10 @@ def audit(
 
 
 def _config(target: str, overrides: list[str], seed: int | None) -> tuple[Any, Path | None]:
-    from deattrib.runs.config import build_config
+    from deattrib.runs.config import build_config, demo_settings
 
     if target == "demo":
-        from importlib import resources
-
-        from deattrib.yaml_file import parse_yaml
-
-        text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
-        return build_config(data=parse_yaml(text, source="demo.yaml"), overrides=overrides, seed=seed), None
+        return build_config(data=demo_settings(), overrides=overrides, seed=seed), None
     path = Path(target)
     if path.is_dir():
         from deattrib.runs.folder import read_config

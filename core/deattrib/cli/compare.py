@@ -169,15 +169,11 @@ def _cell(found: Mapping[str, float] | None) -> str:
 
 def settings_of(target: str, overrides: list[str]) -> dict[str, Any]:
     """Settings of a config file or the demo, with overrides over them. Raises ConfigError."""
-    from importlib import resources
-
+    from deattrib.runs.config import demo_settings
     from deattrib.runs.overrides import apply_overrides
-    from deattrib.yaml_file import load_yaml, parse_yaml
+    from deattrib.yaml_file import load_yaml
 
-    if target == "demo":
-        text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
-        return apply_overrides(parse_yaml(text, source="demo.yaml"), overrides)
-    return apply_overrides(load_yaml(Path(target)), overrides)
+    return apply_overrides(demo_settings() if target == "demo" else load_yaml(Path(target)), overrides)
 
 
 def executor_of(kind: str, settings: list[str] | None) -> Any:

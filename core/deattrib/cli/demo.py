@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import resources
-
 from deattrib.cli.run import Method, Output, Reward, Seed, Set, Threads, carry_out
 
 
@@ -16,10 +14,9 @@ def demo(
     threads: Threads = None,
 ) -> None:
     """Make a small model that knows 20 fictitious authors, forget 2 of them, compare with a model that never met them."""
-    from deattrib.yaml_file import parse_yaml
+    from deattrib.runs.config import demo_settings
 
-    text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
-    settings = parse_yaml(text, source="demo.yaml")
+    settings = demo_settings()
     carry_out(
         None, data=settings, set_=set_, reward=reward, method=method, seed=seed, output=output, resume=None, threads=threads
     )

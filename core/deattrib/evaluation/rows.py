@@ -27,6 +27,11 @@ from deattrib.models.language_model import LanguageModel
 REAL_AUTHORS = "real_authors"  # world rows whose fact_id starts with this are TOFU's real authors
 
 
+def clusters_of(rows: Sequence[Example]) -> tuple[tuple[str, str], ...]:
+    """Owner and fact of each row; a row without fact_id is a cluster of its own."""
+    return tuple((row.owner, row.fact_id or f"row {index}") for index, row in enumerate(rows))
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class EvaluatedRows:
     """One model's figures for N rows; arrays [N], NaN where a row lacks what a figure needs.
@@ -77,8 +82,8 @@ class EvaluatedRows:
 
     @property
     def clusters(self) -> tuple[tuple[str, str], ...]:
-        """Owner and fact of each row; a row without fact_id is a cluster of its own."""
-        return tuple((row.owner, row.fact_id or f"row {index}") for index, row in enumerate(self.rows))
+        """Of each row, see `clusters_of`."""
+        return clusters_of(self.rows)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """One JSON-ready dictionary per row, None for NaN."""

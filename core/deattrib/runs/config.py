@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +20,7 @@ from deattrib.models.settings import ModelSettings
 from deattrib.ppo.settings import PPOSettings
 from deattrib.runs.overrides import apply_overrides
 from deattrib.runs.validation import validate
-from deattrib.yaml_file import load_yaml
+from deattrib.yaml_file import load_yaml, parse_yaml
 
 # numpy and trl take 32 bits; what is added to the seed for referee, second oracle and further retrainings needs room.
 MOST_SEED = 2**31 - 1
@@ -209,3 +210,9 @@ def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         joins = isinstance(old, Mapping) and isinstance(value, Mapping) and "name" not in value
         result[key] = merge(old, value) if joins and isinstance(old, Mapping) else value
     return result
+
+
+def demo_settings() -> dict[str, Any]:
+    """What `demo.yaml` says, which comes with the library."""
+    text = resources.files("deattrib.runs").joinpath("demo.yaml").read_text(encoding="utf-8")
+    return parse_yaml(text, source="demo.yaml")

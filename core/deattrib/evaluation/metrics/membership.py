@@ -20,7 +20,7 @@ from deattrib.errors import MetricError
 from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.intervals import percentile_interval
 from deattrib.evaluation.metric import INFINITE, Column, Figure, Metric, Subject
-from deattrib.evaluation.rows import choose_rows
+from deattrib.evaluation.rows import choose_rows, clusters_of
 from deattrib.evaluation.signals import SIGNALS, auc_draws, order_matrix, privleak, row_losses, row_signals
 
 ALL = (*SIGNALS, "reference")
@@ -72,7 +72,7 @@ class Membership(Metric):
         members, others = member_rows(subject)
         if not members or not others:
             return {}
-        clusters = _clusters(members), _clusters(others)
+        clusters = clusters_of(members), clusters_of(others)
         figures: dict[str, float | Figure | None] = {}
         for key in ALL:
             mine = self._signals(subject, subject, key)
@@ -127,7 +127,3 @@ def _measured(side: Subject, key: str) -> Pair:
         return side.measured[f"members/{key}"], side.measured[f"others/{key}"]
     except KeyError:
         raise MetricError(f"The {key} signal of {side.name!r} is not in `measured`, where measure() puts it.") from None
-
-
-def _clusters(rows: Sequence[Example]) -> list[tuple[str, str]]:
-    return [(row.owner, row.fact_id or f"row {index}") for index, row in enumerate(rows)]
