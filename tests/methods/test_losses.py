@@ -8,20 +8,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from deattrib.methods.base import row_means
 from deattrib.methods.dpo_idk import dpo_loss
 from deattrib.methods.flat import Divergence, conjugate, flat_loss, optimal
 from deattrib.methods.npo import npo_loss
 from deattrib.methods.rmu import squared_distance
 from deattrib.methods.simnpo import simnpo_loss
+from deattrib.ppo.advantages import response_means
 
 DIVERGENCES: tuple[Divergence, ...] = ("kl", "pearson", "js", "tv")
 
 
-def test_row_means_count_valid_tokens_only() -> None:
+def test_means_of_responses_count_valid_tokens_only() -> None:
     values = torch.tensor([[1.0, 3.0, torch.inf], [4.0, torch.nan, torch.nan]])
     mask = torch.tensor([[True, True, False], [True, False, False]])
-    assert row_means(values, mask).tolist() == [2.0, 4.0]
+    assert response_means(values, mask).tolist() == [2.0, 4.0]
 
 
 def test_npo_by_hand() -> None:

@@ -53,7 +53,9 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("adapter", "critic"), [("lora", "shared"), ("lora", "separate"), ("full", "shared")])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ("no anchored term", "no retain term"))) for kind in KINDS]
+)
 def test_a_thread_changes_no_number(make: Make, adapter: str, critic: str, kind: str) -> None:
     """Also where a step stops after its first updates, and what was drawn ahead is put back."""
     chosen = settings(**{"target_kl": None, "learning_rate": 1e-2, "warmup": 0, **KINDS[kind]})

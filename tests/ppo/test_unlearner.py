@@ -337,7 +337,7 @@ def test_a_scorer_that_returns_nan_stops_the_run_and_is_named(make: Make, tiny_c
             return torch.full(ends.shape, float("nan") if self.after > 2 else 0.5)
 
         def score(self, rows: Rows) -> Tensor:
-            return torch.full((len(rows),), 0.5)
+            return torch.tensor([1 / (1 + len(row.response)) for row in rows])
 
     off = CalibrationSettings(enabled=False)
     attributor = Attributor(Broken, calibration=off)
