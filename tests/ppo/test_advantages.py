@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deattrib.ppo.advantages import gae, group_scaled, leave_one_out, remaining_length, whiten
-from deattrib.ppo.rollout import compare
+from deattrib.ppo.rollout import per_response
 from deattrib.ppo.settings import PPOSettings
 
 LENGTHS = [5, 1, 3]
@@ -150,7 +150,7 @@ def test_what_a_response_is_worth() -> None:
                 rollout={"samples": 2},  # type: ignore[arg-type]
                 reward={"granularity": granularity, "normalise": normalise},  # type: ignore[arg-type]
             )
-            advantages, returns = compare(base, penalty, mask, chosen)
+            advantages, returns = per_response(base, penalty, mask, chosen)
             worth[granularity, normalise] = returns[:, 0].tolist()
             assert advantages[0].tolist() == pytest.approx([float(returns[0, 0] - returns[1, 0])] * 3)
             assert advantages[1].tolist() == pytest.approx([float(returns[1, 0] - returns[0, 0]), 0.0, 0.0])

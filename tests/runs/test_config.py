@@ -158,7 +158,8 @@ def test_a_seed_that_no_generator_takes_is_refused(seed: int) -> None:
 def test_the_largest_seed_leaves_room_for_what_is_added() -> None:
     config = build_config(data={"seed": MOST_SEED})
     for added in (0, REFEREE_SEED, SECOND_SEED):
-        np.random.RandomState(config.seed + added)  # the narrowest of all: 32 bits
+        words = np.random.RandomState(config.seed + added).get_state(legacy=True)[1]  # the narrowest of all: 32 bits
+        assert int(words[0]) == MOST_SEED + added  # type: ignore[index]
 
 
 @pytest.mark.parametrize("chance", [1.0, -0.1, "automatic"])

@@ -23,7 +23,6 @@ from torch import Tensor
 from deattrib.attribution.context import make_context
 from deattrib.attribution.guard import GuardedScorer
 from deattrib.attribution.inputs import CorpusLike, ModelLike, RowsLike, as_corpus, as_language_model, as_rows
-from deattrib.attribution.loading import Origin
 from deattrib.attribution.parts import Part, measure_scale, repeats_itself, unrepeatable, varies_and_repeats
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
@@ -96,11 +95,6 @@ class Attributor:
     def report(self) -> list[dict[str, Any]]:
         """Per scorer: name, fidelity, weight, origin, calibration quality."""
         return [part.report() for part in self._parts]
-
-    @property
-    def origins(self) -> dict[str, Origin]:
-        """Scorer -> distribution and version, or file and digest, of its class; known before `fit`."""
-        return {scorer.name: self.registry.origin(type(scorer)) for scorer, _ in self._made}
 
     @property
     def policy_changed(self) -> bool:

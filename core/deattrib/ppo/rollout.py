@@ -120,7 +120,7 @@ def collect(
     if settings.estimator == "gae":
         advantages, returns = per_token(rewards, values, mask, settings)
     else:
-        advantages, returns = compare(base, settings.reward.kl * penalty, mask, settings)
+        advantages, returns = per_response(base, settings.reward.kl * penalty, mask, settings)
     if settings.whiten:
         advantages = adv.whiten(advantages, mask, floor=settings.whiten_floor)
     last = attribution[:, -1]
@@ -144,7 +144,7 @@ def per_token(rewards: Tensor, values: Tensor, mask: Tensor, settings: PPOSettin
     return adv.gae(rewards, values, mask, gamma=settings.gamma, lam=settings.gae_lambda, per_remaining=mean)
 
 
-def compare(base: Tensor, penalty: Tensor, mask: Tensor, settings: PPOSettings) -> tuple[Tensor, Tensor]:
+def per_response(base: Tensor, penalty: Tensor, mask: Tensor, settings: PPOSettings) -> tuple[Tensor, Tensor]:
     """(advantages, returns), [B, T] each and the same at all tokens of a response: it is compared with those next to it.
 
     A response is worth its score (`granularity: sequence`) or the mean reward of its tokens, less the KL penalty per token

@@ -7,6 +7,7 @@ variants                      of dareu with the first reward: named lists of ove
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -112,11 +113,15 @@ class Matrix:
             reward_word = _word(config.reward)
         if variant and changed["method"] != data["method"]:
             method_word = method_name(config.method)
-        return Cell(Label(method_word, reward_word, variant, config.seed, _rewarded(config)), config)
+        plain = config.plain()
+        rewarded = _rewarded(json.dumps(plain["method"]), json.dumps(plain["plugins"]))
+        return Cell(Label(method_word, reward_word, variant, config.seed, rewarded), config)
 
 
-def _rewarded(config: RunConfig) -> bool:
-    """Whether the config's method is trained on the reward."""
+@functools.cache
+def _rewarded(method: str, plugins: str) -> bool:
+    """Whether a method is trained on the reward; settings as JSON, so that what is installed is looked through once."""
+    config = build_config(data={"method": json.loads(method), "plugins": json.loads(plugins)})
     return bool(choose_method(config.method, registry_of(config)).cls.rewarded)
 
 
