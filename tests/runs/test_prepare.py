@@ -6,10 +6,12 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ from deattrib.errors import ModelError
 from deattrib.models.language_model import fingerprint
 from deattrib.models.scratch import make_model
 from deattrib.runs.config import build_config
-from deattrib.runs.maker import ModelMaker, store
+from deattrib.runs.maker import ModelMaker, its_turn, store
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.staging import LONGEST, staging_folder
 
@@ -128,3 +130,51 @@ def test_a_full_disk_under_the_cache_names_it(tmp_path: Path, monkeypatch: pytes
     with pytest.raises(ModelError, match=r"cannot be kept: .*x: No space left on device.*DEATTRIB_CACHE"):
         store(base, maker.tokenizer, tmp_path / "models" / "m", seconds=1.0)
     assert not list((tmp_path / "models").iterdir())
+
+
+def test_a_model_that_another_process_is_making_is_waited_for_and_not_trained_again(tmp_path: Path) -> None:
+    config = build_config(data=TINY)
+    corpus = load_corpus(config.corpus, 0)
+    said: list[str] = []
+    base = make_model(config.model.scratch, ModelMaker(corpus, config.model, 0, tmp_path, said.append).tokenizer, seed=0)
+    there = ModelMaker(corpus, config.model, 0, tmp_path / "elsewhere", said.append)
+    job = there.job(base, corpus.train, "original", 0)
+    made = there.made(base, job)
+
+    here = ModelMaker(corpus, config.model, 0, tmp_path, said.append)
+    wanted = here.job(base, corpus.train, "original", 0)
+    (tmp_path / "models").mkdir()
+    said.clear()
+    with ThreadPoolExecutor(1) as pool:
+        with its_turn(wanted.folder):
+            waiting = pool.submit(here.made, base, wanted)
+            while not said:
+                time.sleep(0.01)
+            shutil.copytree(job.folder, wanted.folder)
+        assert fingerprint(waiting.result(60)) == fingerprint(made)
+    assert said == [f"original: being made by process {os.getpid()}, waiting for it"]
+
+
+def test_whoever_waits_for_one_that_was_killed_makes_it(tmp_path: Path) -> None:
+    code = "import pathlib, sys, time; from deattrib.runs.maker import its_turn\n"
+    code += "with its_turn(pathlib.Path(sys.argv[1])): print('mine', flush=True); time.sleep(600)"
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "models/key")], stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None and other.stdout.readline() == "mine\n"
+        told: list[str] = []
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(_mine, tmp_path / "models/key", told)
+            while not told:
+                time.sleep(0.01)
+            other.send_signal(signal.SIGKILL)
+            assert waiting.result(60) == [f"by process {other.pid}", "mine"]
+
+
+def _mine(folder: Path, told: list[str]) -> list[str]:
+    with its_turn(folder, told.append):
+        return [*told, "mine"]
+
+
+def test_where_nothing_can_be_locked_it_is_made_all_the_same(tmp_path: Path) -> None:
+    (tmp_path / "models").write_text("a file where a folder belongs")
+    with its_turn(tmp_path / "models/key", lambda who: pytest.fail("nobody holds it")):
+        pass

@@ -1,4 +1,5 @@
-"""One process per folder of a run, a comparison or a tuning: an advisory lock that goes with the process, however it ends.
+"""One process per folder of a run, a comparison or a tuning, and per model in the making: an advisory lock that goes with the
+process, however it ends.
 
 `flock` on a file that is never removed (removing it would let two processes lock two files of one name). The kernel
 lets go of it on SIGKILL too, so there is no stale lock to clear by hand; the process id inside is only for the message.
@@ -11,12 +12,14 @@ import errno
 import fcntl
 import os
 import weakref
+from collections.abc import Callable
 from pathlib import Path
 
 from deattrib.errors import RunError
 from deattrib.runs.atomic import cannot_write, write_all
 
 LOCK_NAME = ".lock"
+TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
 
 
 class RunLock:
@@ -25,12 +28,15 @@ class RunLock:
     Args:
         name: of the file, where more than one lock is in the folder.
         what: the folder is, for the message.
+        wait: is told who holds it ("by process 123", or ""), once, and then it is waited for; None: an error.
 
     Raises:
-        RunError: another process (or another object in this one) holds it, or the file cannot be written.
+        RunError: another process (or another object in this one) holds it, or the file cannot be written or locked.
     """
 
-    def __init__(self, folder: Path, *, name: str = LOCK_NAME, what: str = "run") -> None:
+    def __init__(
+        self, folder: Path, *, name: str = LOCK_NAME, what: str = "run", wait: Callable[[str], None] | None = None
+    ) -> None:
         self.path = folder / name
         self._descriptor: int | None = None
         try:
@@ -38,18 +44,27 @@ class RunLock:
         except OSError as error:
             raise cannot_write(self.path, error) from error
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if wait is None or error.errno not in TAKEN:
+                    raise
+                wait(_holder(descriptor).strip())
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
             os.ftruncate(descriptor, 0)
             write_all(descriptor, f"{os.getpid()}\n".encode())
         except OSError as error:
             holder = _holder(descriptor)
             os.close(descriptor)
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            if error.errno in TAKEN:
                 raise RunError(
                     f"The {what} folder {folder} is in use{holder}. Wait until that {what} has ended, or choose another "
                     "folder with --output."
                 ) from error
             raise cannot_write(self.path, error) from error
+        except BaseException:  # a signal while it waited
+            os.close(descriptor)
+            raise
         self._descriptor = descriptor
         _held.add(self)
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from deattrib.corpus.types import Corpus, Example
-from deattrib.errors import ModelError
+from deattrib.errors import ModelError, RunError
 from deattrib.models.language_model import fingerprint
 from deattrib.models.loading import check_vocabulary, load_model, load_tokenizer, make_codec, pick_device, save_model
 from deattrib.models.recipes import TrainingSettings
@@ -29,6 +29,7 @@ from deattrib.models.scratch import make_model, make_tokenizer
 from deattrib.models.settings import ModelSettings
 from deattrib.models.threads import one_thread_if_small
 from deattrib.models.training import fine_tune, seconds_per_step
+from deattrib.runs.lock import RunLock
 from deattrib.runs.making import WORTH_A_PROCESS, Job, Questions, SideBySide
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.staging import staging_folder
@@ -140,13 +141,16 @@ class ModelMaker:
                 f"The {job.what} that process 0 has made is not in the cache of this one ({job.folder}): let DEATTRIB_CACHE be "
                 "a folder that all machines of the run see."
             )
-        self.say(f"{job.what}: training on {sum(job.kept) if job.kept else len(job.rows)} rows")
         assert start is not None
-        begin = time.perf_counter()
-        model = copy.deepcopy(start).requires_grad_(True)
-        with one_thread_if_small(model):
-            model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed, kept=job.kept)
-        store(model, self.tokenizer, job.folder, seconds=time.perf_counter() - begin)
+        with its_turn(job.folder, lambda who: self.say(f"{job.what}: being made {who or 'elsewhere'}, waiting for it")):
+            if job.done:
+                return self._kept(job)
+            self.say(f"{job.what}: training on {sum(job.kept) if job.kept else len(job.rows)} rows")
+            begin = time.perf_counter()
+            model = copy.deepcopy(start).requires_grad_(True)
+            with one_thread_if_small(model):
+                model = fine_tune(model, self.codec, job.rows, job.recipe, seed=job.seed, kept=job.kept)
+            store(model, self.tokenizer, job.folder, seconds=time.perf_counter() - begin)
         if next(model.parameters()).dtype != getattr(torch, self.settings.dtype):
             return load_model(str(job.folder), self._plain)  # not `to`, which would round buffers that loading leaves alone
         return model
@@ -197,6 +201,20 @@ def scratch_tokenizer(corpus: Corpus, settings: ModelSettings) -> Any:
         )
     texts = [text for row in corpus.background for text in (row.prompt, row.response)]
     return make_tokenizer(texts, settings.scratch.vocabulary)
+
+
+@contextlib.contextmanager
+def its_turn(folder: Path, wait: Say = lambda who: None) -> Iterator[None]:
+    """Alone with a model's folder among this machine's processes, so that runs begun together do not all train the same model.
+
+    Where nothing can be written or locked, without that: who stores first wins then.
+    """
+    lock: RunLock | None = None
+    with contextlib.suppress(RunError, OSError):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(folder.parent, name=f".{folder.name}.lock", what="cache", wait=wait)
+    with lock or contextlib.nullcontext():
+        yield
 
 
 def store(model: nn.Module, tokenizer: Any, folder: Path, *, seconds: float) -> None:

@@ -50,7 +50,7 @@ class Job:
 
     @property
     def done(self) -> bool:
-        return (self.folder / "complete.json").is_file()
+        return is_complete(self.folder)
 
     @property
     def size(self) -> float:
@@ -64,6 +64,11 @@ class Questions:
 
     parts: Mapping[str, Sequence[Example]]
     settings: EvaluationSettings
+
+
+def is_complete(folder: Path) -> bool:
+    """Whether a model is in the cache there."""
+    return (folder / "complete.json").is_file()
 
 
 class SideBySide:
@@ -202,23 +207,27 @@ def _carry_out(job: Mapping[str, Any], scratch: Path) -> None:
     from deattrib.models.threads import one_thread_if_small
     from deattrib.models.training import fine_tune
     from deattrib.runs.evaluated import evaluate_cached
-    from deattrib.runs.maker import store
+    from deattrib.runs.maker import its_turn, store
 
     torch.set_num_threads(max(job["threads"], 1))
     settings = ModelSettings.model_validate(job["settings"])
     tokenizer = load_tokenizer(str(scratch / "tokenizer"), settings.model_copy(update={"gguf_file": None}))
     codec = make_codec(tokenizer, settings)
     model = load_model(job["start"], settings).requires_grad_(True)
-    begin = time.perf_counter()
+    folder = Path(job["folder"])
     recipe = TrainingSettings.model_validate(job["recipe"])
     with one_thread_if_small(model):
-        model = fine_tune(model, codec, _rows(job["rows"]), recipe, seed=job["seed"], kept=job["kept"])
-        store(model, tokenizer, Path(job["folder"]), seconds=time.perf_counter() - begin)
+        with its_turn(folder):
+            made = is_complete(folder)  # by another run, while this one waited
+            if not made:
+                begin = time.perf_counter()
+                model = fine_tune(model, codec, _rows(job["rows"]), recipe, seed=job["seed"], kept=job["kept"])
+                store(model, tokenizer, folder, seconds=time.perf_counter() - begin)
         if job["questions"] is not None:
             parts = {name: _rows(items) for name, items in job["questions"]["parts"].items()}
             asked = EvaluationSettings.model_validate(job["questions"]["settings"])
-            if next(model.parameters()).dtype != getattr(torch, settings.dtype):  # as the run will have it
-                model = load_model(job["folder"], settings.model_copy(update={"gguf_file": None}))
+            if made or next(model.parameters()).dtype != getattr(torch, settings.dtype):  # as the run will have it
+                model = load_model(str(folder), settings.model_copy(update={"gguf_file": None}))
             frozen = LanguageModel(model, codec)
             evaluate_cached(frozen, parts, asked, weights=fingerprint(model), cache=Path(job["cache"]))
 
