@@ -158,7 +158,8 @@ def test_a_model_that_another_process_is_making_is_waited_for_and_not_trained_ag
 def test_whoever_waits_for_one_that_was_killed_makes_it(tmp_path: Path) -> None:
     code = "import pathlib, sys, time; from deattrib.runs.maker import its_turn\n"
     code += "with its_turn(pathlib.Path(sys.argv[1])): print('mine', flush=True); time.sleep(600)"
-    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "models/key")], stdout=subprocess.PIPE, text=True) as other:
+    command = [sys.executable, "-c", code, str(tmp_path / "models/key")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout is not None and other.stdout.readline() == "mine\n"
         told: list[str] = []
         with ThreadPoolExecutor(1) as pool:
