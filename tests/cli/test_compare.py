@@ -65,6 +65,7 @@ def test_results_of_a_folder_become_table_page_and_markdown(runs: Path) -> None:
             "--executor local or slurm",
         ),
         (["tune", "npo", "c.yaml", "--budget", "1"], "less than one trial"),
+        (["tune", "npo", "c.yaml", "--set", "method=ga"], "The config's own method is 'ga'"),
     ],
 )
 def test_a_wrong_call_is_one_clear_line(arguments: list[str], message: str, tmp_path: Path) -> None:

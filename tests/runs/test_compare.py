@@ -19,7 +19,7 @@ from deattrib.runs.compare import Comparison, claimed, compare, models_there, re
 from deattrib.runs.config import build_config
 from deattrib.runs.events import read_events
 from deattrib.runs.matrix import Matrix
-from deattrib.runs.tuning import Tuned, _forgotten, read_tuned, refuse_overlap, tune
+from deattrib.runs.tuning import Tuned, _forgotten, _with_own, read_tuned, refuse_overlap, tune
 
 
 @pytest.fixture(scope="module")
@@ -196,6 +196,17 @@ def test_tuning_takes_the_best_trial_and_writes_it(tmp_path: Path, cache: Path) 
     said.clear()
     assert tune(tiny, "npo", **arguments) == best  # type: ignore[arg-type]
     assert [line.split()[0] for line in said] == ["found", "found"]
+
+
+def test_what_the_config_sets_of_the_method_stays_while_it_is_tuned() -> None:
+    assert _with_own("npo", {"name": "npo", "beta": 0.5}) == {"name": "npo", "beta": 0.5}
+    assert _with_own({"name": "npo", "retain": "kl"}, {"name": "npo", "beta": 0.5}) == {
+        "name": "npo",
+        "beta": 0.5,
+        "retain": "kl",
+    }
+    assert _with_own("./a.py:Mine", {"name": "./a.py:Mine", "x": 1}) == {"name": "./a.py:Mine", "x": 1}
+    assert _with_own("npo", "dareu") == _with_own("npo", "npo") == "npo"
 
 
 def test_seeds_and_rows_that_are_reported_are_never_tuned_on(tmp_path: Path, cache: Path) -> None:

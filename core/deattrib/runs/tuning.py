@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from deattrib.attribution.plugins import PluginRegistry
-from deattrib.compare.folders import Label, read_run
+from deattrib.compare.folders import ENGINE, Label, read_run
 from deattrib.compare.score import closenesses, collapse, score
 from deattrib.corpus.settings import load_corpus
 from deattrib.corpus.types import Corpus
@@ -94,7 +94,7 @@ def tune(
         raise ConfigError(f"Seeds {both} are to be reported on, so nothing may be tuned on them; take others with --seeds.")
     if len(set(seeds)) < len(seeds) or not seeds or budget < len(seeds):
         raise ConfigError(f"A budget of {budget} runs is less than one trial on seeds {list(seeds)}, each once.")
-    data = {**base, "method": method}
+    data = {**base, "method": _with_own(method, base.get("method", ENGINE))}
     registry = PluginRegistry()
     config = build_config(data=data)
     check_scorers(config)
@@ -120,6 +120,17 @@ def tune(
     tuned = Tuned(name, best["settings"], best["score"], tuple(seeds), len(cells), tuple(owners), fallen)
     _write(tuned, output / f"{name}.yaml")
     return tuned
+
+
+def _with_own(method: Spec, own: Spec) -> Spec:
+    """The method as it is to be tuned: what the config sets of it stays set. Raises ConfigError."""
+    name, theirs = method_name(method), method_name(own)
+    if theirs not in (name, ENGINE):
+        raise ConfigError(
+            f"The config's own method is {theirs!r}, which tuning {name!r} would not run: leave it out of the config, or tune it."
+        )
+    said, given = ({} if isinstance(spec, str) else dict(spec) for spec in (own, method))
+    return {**said, **given, "name": given.get("name", method)} if said and theirs == name else method
 
 
 def read_tuned(folder: Path) -> dict[str, Tuned]:
