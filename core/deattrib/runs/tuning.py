@@ -127,7 +127,8 @@ def _with_own(method: Spec, own: Spec) -> Spec:
     name, theirs = method_name(method), method_name(own)
     if theirs not in (name, ENGINE):
         raise ConfigError(
-            f"The config's own method is {theirs!r}, which tuning {name!r} would not run: leave it out of the config, or tune it."
+            f"The config's own method is {theirs!r}, which tuning {name!r} would not run: leave it out of the config, or tune "
+            "that one."
         )
     said, given = ({} if isinstance(spec, str) else dict(spec) for spec in (own, method))
     return {**said, **given, "name": given.get("name", method)} if said and theirs == name else method
