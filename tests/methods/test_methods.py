@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.docs.fences import DOCS, blocks_of
 from tests.ppo.toy import EvenTokens, small
 from torch import nn
 
@@ -17,6 +18,7 @@ from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError, PluginError
 from deattrib.methods import builtin
+from deattrib.methods.base import Method
 from deattrib.methods.choose import choose_method, method_name
 from deattrib.methods.rmu import activations
 from deattrib.models.batch import TokenBatch
@@ -31,6 +33,9 @@ from deattrib.runs.config import build_config
 
 Make = Callable[..., Unlearner]
 NAMES = sorted(cls.name for cls in builtin.METHODS if cls is not Unlearner)
+THE_PAGES = next(
+    block.text for block in blocks_of(DOCS / "methods.md") if block.language == "python" and "class Half" in block.text
+)
 SAMPLED = ("rloo", "grpo")  # what is rewarded for its own answers
 
 
@@ -230,17 +235,24 @@ def test_names_and_settings_are_checked(registry: PluginRegistry) -> None:
 
 def test_a_method_from_a_file(tmp_path: Path, registry: PluginRegistry) -> None:
     path = tmp_path / "half.py"
-    path.write_text(
-        '"""Half of the ascent."""\nfrom deattrib import Method\n\n\nclass Half(Method):\n    name = "half"\n\n'
-        "    def forget_loss(self, rows):\n        return self.log_probs(self.encode(rows)).mean() / 2\n\n\n"
-        'class Other:\n    name = "other"\n'
-    )
+    path.write_text(THE_PAGES + '\n\nclass Other:\n    name = "other"\n')
     assert choose_method(f"{path}:Half", registry).cls.name == "half"
     assert method_name(f"{path}:Half") == "Half"
     with pytest.raises(PluginError, match=r"not derived from deattrib.Method: write `class Other\(Method\):`"):
         choose_method(f"{path}:Other", registry)
     with pytest.raises(PluginError, match=r"Method .* has no 'Hafl'. Did you mean 'Half'"):
         choose_method(f"{path}:Hafl", registry)
+
+
+def test_the_method_of_the_page_counts_no_padding(tmp_path: Path, make: Make, tiny_corpus: Corpus) -> None:
+    (tmp_path / "half.py").write_text(THE_PAGES)
+    method = make(f"{tmp_path / 'half.py'}:Half")
+    assert isinstance(method, Method)
+    rows = sorted(tiny_corpus.forget, key=lambda row: len(row.response))
+    alone = [method.log_probs(method.encode([row]))[0] for row in (rows[0], rows[-1])]
+    assert len(alone[0]) < len(alone[1])  # so that one of them is padded beside the other
+    loss = method.forget_loss([rows[0], rows[-1]]).item()
+    assert loss == pytest.approx(torch.cat(alone).mean().item() / 2, rel=1e-4)
 
 
 def test_the_flag_wins_over_the_file() -> None:

@@ -23,7 +23,8 @@ class Own(Method):
     """As in docs/methods.md."""
 
     def forget_loss(self, rows: Any) -> Any:
-        return self.log_probs(self.encode(rows)).mean() / 2
+        batch = self.encode(rows)
+        return self.token_mean(self.log_probs(batch), batch.response_mask) / 2
 
 
 class Changed(NPO):

@@ -24,7 +24,7 @@ from deattrib.errors import ConfigError
 from deattrib.models.language_model import LanguageModel
 from deattrib.runs.config import MOST_SEED, RunConfig, build_config
 from deattrib.runs.maker import SECOND_SEED
-from deattrib.runs.session import REFEREE_SEED, default_referee, settle_references
+from deattrib.runs.session import REFEREE_SEED, _without_names, default_referee, settle_references
 from deattrib.runs.validation import validate
 
 
@@ -82,6 +82,36 @@ def test_references_follow_what_is_there(tiny_corpus: Corpus, tiny_llama: object
     for preset in ("paper", "ppo"):  # these need neither
         alone = build_config(data={"preset": preset}).ppo
         assert settle_references(alone, nameless, None) == alone
+
+
+def test_one_nameless_owner_among_named_ones_is_told(tiny_corpus: Corpus) -> None:
+    ppo = build_config(data={}).ppo
+    base = LanguageModel.__new__(LanguageModel)
+    last = tiny_corpus.owners[-1]
+    partly = dataclasses.replace(tiny_corpus, identities={**tiny_corpus.identities, last: ()})
+    told = _without_names(ppo, settle_references(ppo, partly, base), partly)
+    assert told.startswith(f"1 of {len(partly.owners)} owners") and repr(last) in told
+    assert "ppo.reward.reference and ppo.anchor.towards" in told
+    nameless = dataclasses.replace(tiny_corpus, identities={})  # then it is no slip of the data
+    for corpus in (nameless, tiny_corpus):
+        assert _without_names(ppo, settle_references(ppo, corpus, base), corpus) == ""
+
+
+# -- defaults ------------------------------------------------------------------------------------------------------------
+def defaults(model: type[BaseModel], instance: BaseModel, above: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each setting, what its own class says it is by default, and what it is where nothing is set."""
+    for name, field in model.model_fields.items():
+        value = getattr(instance, name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from defaults(field.annotation, value, f"{above}{name}.")
+        else:
+            yield above + name, field.get_default(call_default_factory=True), value
+
+
+def test_setting_one_thing_changes_no_other() -> None:
+    """A section's defaults are its class': with defaults of the place, naming one setting of it would change the others."""
+    found = list(defaults(RunConfig, RunConfig()))
+    assert len(found) > 100 and [(path, one, other) for path, one, other in found if one != other] == []
 
 
 # -- numbers that are none -----------------------------------------------------------------------------------------------

@@ -69,6 +69,15 @@ def test_tuned_settings_go_to_their_method_only() -> None:
     assert cells[0].config.method == {"name": "npo", "retain": "kl", "beta": 0.3}
 
 
+def test_what_was_tuned_for_a_method_from_a_file_is_found_by_the_name_it_has(tmp_path: Path) -> None:
+    """`tune` writes gentle.yaml, whatever class and file are called."""
+    code = "from deattrib import Method\n\n\nclass Soft(Method):\n    name = 'gentle'\n\n"
+    (tmp_path / "soft.py").write_text(code + "    def forget_loss(self, rows):\n        return self.retain_loss()\n")
+    spec = f"{tmp_path / 'soft.py'}:Soft"
+    cells = matrix(methods={"soft": spec}, seeds=(0,), tuned={"gentle": {"ppo.learning_rate": 0.5}}).cells()
+    assert cells[0].config.ppo.learning_rate == 0.5
+
+
 def test_what_a_method_says_itself_goes_over_what_was_tuned() -> None:
     methods = {f"npo:beta={beta}": {"name": "npo", "beta": beta} for beta in (0.1, 0.5)}
     methods["npo:steps=3"] = {"name": "npo", "steps": 3}

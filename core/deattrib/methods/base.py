@@ -114,6 +114,10 @@ class Method(Unlearner):
         """A mean over these rows as their share of the mean over the whole batch."""
         return mean if self.world.size == 1 else mean * (len(rows) / len(self._drawn))
 
+    def token_mean(self, values: Tensor, mask: Tensor) -> Tensor:
+        """Mean of values [B, T] over the positions of a batch's `response_mask`: these rows' share of the whole batch's."""
+        return masked_mean(values, mask, self.tokens(mask))
+
     def tokens(self, mask: Tensor) -> Tensor | None:
         """True positions in all processes, for `masked_mean` to divide by; None where there is one process."""
         return self.world.sum(mask.sum()) if self.world.size > 1 else None
@@ -121,7 +125,7 @@ class Method(Unlearner):
     def retain_loss(self) -> Tensor:
         """Mean cross-entropy per token of the next retain answers."""
         batch = self.encode(self.next_retain_rows())
-        return -masked_mean(self.log_probs(batch), batch.response_mask, self.tokens(batch.response_mask))
+        return -self.token_mean(self.log_probs(batch), batch.response_mask)
 
     def encode(self, rows: Sequence[Example], responses: Sequence[str] | None = None) -> TokenBatch:
         """The rows' prompts with their own answers, or with others, on the policy's device."""
@@ -133,7 +137,7 @@ class Method(Unlearner):
         return self.policy(batch, with_values=False).logits  # type: ignore[no-any-return]
 
     def log_probs(self, batch: TokenBatch) -> Tensor:
-        """[B, T] float32 of the policy; columns beyond a row's length mean nothing."""
+        """[B, T] float32 of the policy; columns beyond a row's length mean nothing: see `token_mean`."""
         return gather_log_probs(self.logits(batch), batch.response_ids)
 
     def sequence_ratio(self, batch: TokenBatch) -> Tensor:

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from deattrib.corpus.types import Example
 from deattrib.methods.base import Method
-from deattrib.ppo.losses import masked_mean
 from deattrib.ppo.search import Span
 
 
@@ -27,7 +26,7 @@ class GradientAscent(Method):
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
         batch = self.encode(rows)
-        return masked_mean(self.log_probs(batch), batch.response_mask, self.tokens(batch.response_mask))
+        return self.token_mean(self.log_probs(batch), batch.response_mask)
 
 
 class GradientDifference(GradientAscent):

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from deattrib.corpus.types import Example
 from deattrib.methods.base import Method
-from deattrib.ppo.losses import masked_mean, token_kl
+from deattrib.ppo.losses import token_kl
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.search import Span
 
@@ -48,4 +48,4 @@ class NameSwap(Method):
         owners = [row.owner for row in rows]
         others = self.world.mine(self.swapped.draw([row.owner for row in self.whole_of(rows)], self.rng))
         target = self.swapped.logits([row.prompt for row in rows], owners, batch, others)
-        return masked_mean(token_kl(target, self.logits(batch)), batch.response_mask, self.tokens(batch.response_mask))
+        return self.token_mean(token_kl(target, self.logits(batch)), batch.response_mask)

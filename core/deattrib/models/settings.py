@@ -37,8 +37,8 @@ class ModelSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False)
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of the frozen weights.")
     trust_remote_code: bool = Field(False, description="Run model code from the hub; recorded in manifest and model card.")
     scratch: ScratchSettings = ScratchSettings()
-    base_training: TrainingSettings = TrainingSettings(epochs=1.0, learning_rate=2e-3, batch_size=16)
-    training: TrainingSettings = TrainingSettings(steps=800, learning_rate=1e-3, batch_size=16)
+    base_training: TrainingSettings = TrainingSettings()
+    training: TrainingSettings = TrainingSettings()
     oracles: int = Field(2, ge=0, le=2, description="2: a second oracle of another seed as the noise floor; 0: none at all.")
     side_by_side: bool | None = Field(
         None,

@@ -229,8 +229,8 @@ def _refuse_existing(path: Path) -> None:
         raise RunError(f"{path} is not empty and not a run folder; choose another with --output.")
     if read_state(path) == "finished":
         raise RunError(
-            f"There is a finished run in {path}, which is never overwritten. Choose another folder with --output, or "
-            "remove this one first; --resume on it only shows its result again."
+            f"There is a finished run in {path}, which is never overwritten: its result is in metrics.json and report.html. "
+            "Choose another folder with --output, or remove this one first."
         )
     raise RunError(
         f"There is an unfinished run in {path}. Go on with it with --resume {path}, choose another folder with --output, "

@@ -100,7 +100,7 @@ class Matrix:
         self, method_word: str, method: Spec, reward_word: str, reward: Any, variant: str, items: Sequence[str], seed: int
     ) -> Cell:
         data = {**self.base, "reward": reward, "method": method, "seed": seed}
-        tuned = self.tuned.get(method_name(method), {})
+        tuned = self.tuned.get(_class_of(json.dumps(method), json.dumps(data.get("plugins"))).name, {})
         data = with_settings(data, {name: value for name, value in tuned.items() if name not in said_of(method)})
         try:
             changed = apply_overrides(data, items)
@@ -114,15 +114,16 @@ class Matrix:
         if variant and changed["method"] != data["method"]:
             method_word = method_name(config.method)
         plain = config.plain()
-        rewarded = _rewarded(json.dumps(plain["method"]), json.dumps(plain["plugins"]))
+        rewarded = _class_of(json.dumps(plain["method"]), json.dumps(plain["plugins"])).rewarded
         return Cell(Label(method_word, reward_word, variant, config.seed, rewarded), config)
 
 
 @functools.cache
-def _rewarded(method: str, plugins: str) -> bool:
-    """Whether a method is trained on the reward; settings as JSON, so that what is installed is looked through once."""
-    config = build_config(data={"method": json.loads(method), "plugins": json.loads(plugins)})
-    return bool(choose_method(config.method, registry_of(config)).cls.rewarded)
+def _class_of(method: str, plugins: str) -> Any:
+    """The class of a method; settings as JSON, so that what is installed is looked through once."""
+    data = {"method": json.loads(method), "plugins": json.loads(plugins)}
+    config = build_config(data={name: value for name, value in data.items() if value is not None})
+    return choose_method(config.method, registry_of(config)).cls
 
 
 def _word(reward: Any) -> str:

@@ -220,6 +220,8 @@ def _carry_out(
                 config, corpus, models.original, models.base,
                 registry=registry, cache=cache, retrainer=models.retrainer, world=world,
             )  # fmt: skip
+            if session.without_names:
+                listener.warn(session.without_names)
             reward, referee = _fitted(session, world, listener, stack)
         with _timed(seconds, "unlearn"):
             unlearner = session.make_unlearner(reward, ahead=spare)

@@ -51,7 +51,9 @@ class Session:
         self.world = world
         self.config, self.corpus, self.base, self.registry = config, corpus, base, registry
         self.method = choose_method(config.method, registry)
-        self.settings = settle_references(self.method.cls.settle(config.ppo, self.method.params), corpus, base)
+        asked = self.method.cls.settle(config.ppo, self.method.params)
+        self.settings = settle_references(asked, corpus, base)
+        self.without_names = _without_names(asked, self.settings, corpus)
         self._original = original
         self._policy: Policy | None = None
         self.cache = cache
@@ -134,6 +136,25 @@ class Session:
         if self._policy is not None and self._policy.spread_out:
             self._policy.gather()
             self._original = self._policy.original()
+
+
+def _without_names(asked: PPOSettings, settled: PPOSettings, corpus: Corpus) -> str:
+    """What became of the settings where some owners have names and others not, for a warning; "" where nothing did."""
+    replaced = [
+        name
+        for name, before, after in (
+            ("ppo.reward.reference", asked.reward.reference, settled.reward.reference),
+            ("ppo.anchor.towards", asked.anchor.towards, settled.anchor.towards),
+        )
+        if before != after == "base"
+    ]
+    unnamed = [owner for owner in corpus.owners if not corpus.identities.get(owner)]
+    if not replaced or len(unnamed) == len(corpus.owners):
+        return ""
+    return (
+        f"{len(unnamed)} of {len(corpus.owners)} owners have no name to swap (first: {unnamed[0]!r}), so all are compared with "
+        f"the base model instead: {' and '.join(replaced)} became base. Give the missing `identity`, retained owners' too."
+    )
 
 
 def default_referee(reward: Any) -> dict[str, Any]:
