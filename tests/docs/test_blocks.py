@@ -108,7 +108,7 @@ def test_a_command_line_is_one(block: Block, words: list[str]) -> None:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         assert rest[0] == "install" and {extra for part in named for extra in part.split(",")} <= set(extras) | {"test"}
     else:
-        assert program in {"cd", "pytest", "...", "git", "torchrun", "hf"}, f"what is {program!r}?"
+        assert program in {"cd", "pytest", "...", "git", "torchrun", "hf", "wait"}, f"what is {program!r}?"
 
 
 @pytest.mark.parametrize("line", ["deattrib demo --rewrad none", "deattrib dmo", "deattrib run a.yaml --set ppo.stps=3",

@@ -13,7 +13,7 @@ import yaml
 from tests.command_line import deattrib
 from tests.runs.tiny import TINY
 
-from deattrib.errors import PluginError, RunError
+from deattrib.errors import CalibrationError, PluginError, RunError
 from deattrib.runs.config import build_config
 from deattrib.runs.events import read_events
 from deattrib.runs.folder import read_state
@@ -110,6 +110,12 @@ def test_a_misspelt_scorer_leaves_no_run_behind(tmp_path: Path, cache: Path) -> 
     with pytest.raises(PluginError, match="Did you mean 'classifier'"):
         run(build_config(data=TINY, reward="clasifier"), output=tmp_path / "run", cache=cache)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_referee_that_cannot_tell_is_not_taken_for_the_reward(tmp_path: Path, cache: Path) -> None:
+    config = build_config(data=TINY, overrides=["referee.calibration.noise_floor=1e6"])
+    with pytest.raises(CalibrationError, match=r"The referee \(choose another with referee.scorer\): Scorer .* cannot tell"):
+        run(config, output=tmp_path / "run", cache=cache)
 
 
 def test_a_listener_hears_stages_and_steps(tmp_path: Path, cache: Path) -> None:

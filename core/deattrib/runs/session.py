@@ -11,7 +11,7 @@ from deattrib.attribution.context import make_context
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.retraining import Retrainer
 from deattrib.corpus.types import Corpus
-from deattrib.errors import ConfigError
+from deattrib.errors import CalibrationError, ConfigError
 from deattrib.methods.choose import choose_method
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
@@ -94,7 +94,10 @@ class Session:
 
     def fit_referee(self) -> Attributor:
         """The scorer that judges: always calibrated, another backbone, seed and half of the rows."""
-        return self.fit_judge(self.config.referee.scorer or default_referee(self.config.reward))
+        try:
+            return self.fit_judge(self.config.referee.scorer or default_referee(self.config.reward))
+        except CalibrationError as error:
+            raise CalibrationError(f"The referee (choose another with referee.scorer): {error}") from error
 
     def fit_judge(self, spec: ScorerSpec) -> Attributor:
         """Any scorer, fitted and calibrated as the referee is: its seed, and its half of the rows for proxies."""
