@@ -15,12 +15,11 @@ from typing import Any
 
 from _world import arguments, config
 
-from deattrib import run
+from deattrib import Listener, run
 
 
 def killed(tiny: bool, output: Path) -> None:
     """A run that dies right after the step in the middle."""
-    from deattrib.runs.pipeline import Listener
 
     class Fate(Listener):
         def step(self, number: int, total: int, figures: dict[str, Any]) -> None:

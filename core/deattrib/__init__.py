@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from deattrib.ppo.search import Choice, Span
     from deattrib.ppo.unlearner import Step, Unlearner
     from deattrib.runs.config import RunConfig, build_config
+    from deattrib.runs.listener import Listener
     from deattrib.runs.memory import Unlearned, unlearn
     from deattrib.runs.pipeline import RunResult, run
     from deattrib.runs.prepare import Models, prepare_models
@@ -70,6 +71,7 @@ _EXPORTS = {
     "Figure": "deattrib.evaluation.metric",
     "GuardedScorer": "deattrib.attribution.guard",
     "LanguageModel": "deattrib.models.language_model",
+    "Listener": "deattrib.runs.listener",
     "Method": "deattrib.methods.base",
     "Metric": "deattrib.evaluation.metric",
     "MetricError": "deattrib.errors",
@@ -127,6 +129,7 @@ __all__ = [
     "Figure",
     "GuardedScorer",
     "LanguageModel",
+    "Listener",
     "Method",
     "Metric",
     "MetricError",

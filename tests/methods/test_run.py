@@ -12,7 +12,8 @@ from tests.runs.tiny import TINY
 from deattrib.errors import PluginError
 from deattrib.runs.config import build_config
 from deattrib.runs.events import read_events
-from deattrib.runs.pipeline import Listener, run
+from deattrib.runs.listener import Listener
+from deattrib.runs.pipeline import run
 
 
 class Interrupt(Listener):

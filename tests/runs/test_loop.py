@@ -31,8 +31,8 @@ from deattrib.runs.checkpoint import load_checkpoint, newest_complete
 from deattrib.runs.config import CheckpointSettings
 from deattrib.runs.events import EventLog, read_events
 from deattrib.runs.folder import RunFolder
+from deattrib.runs.listener import Listener
 from deattrib.runs.loop import Loop
-from deattrib.runs.pipeline import Listener
 from deattrib.runs.signals import Interrupted, Stopping
 
 REGISTRY = PluginRegistry(entry_points=False)

@@ -17,7 +17,8 @@ from deattrib.errors import CalibrationError, PluginError, RunError
 from deattrib.runs.config import build_config
 from deattrib.runs.events import read_events
 from deattrib.runs.folder import read_state
-from deattrib.runs.pipeline import Listener, run
+from deattrib.runs.listener import Listener
+from deattrib.runs.pipeline import run
 
 ROWS = (
     "forget_rouge retain_rouge retain_paraphrase_rouge world_rouge tow fact_recall extraction_strength truth_ratio "

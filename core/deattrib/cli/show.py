@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from deattrib.runs.pipeline import Listener
+from deattrib.runs.listener import Listener
 
 EVERY = 10
 COLUMNS = (

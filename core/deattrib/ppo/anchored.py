@@ -31,7 +31,7 @@ from deattrib.ppo.settings import AnchorSettings
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Anchored:
+class AnchoredBatch:
     """Forget answers and what the frozen models make of them; nothing here depends on the policy.
 
     Attributes:
@@ -65,7 +65,7 @@ def anchor_rows(
     frames: Sequence[str] = (),
     shared: Shared | None = None,
     world: World = ALONE,
-) -> Anchored:
+) -> AnchoredBatch:
     """Words left out, ends put behind other beginnings, and the references' distributions there.
 
     Args:
@@ -103,13 +103,13 @@ def anchor_rows(
         target = torch.log_softmax(target, -1).scatter(-1, batch.response_ids[..., None], level[..., None])
     rows = Rows(tuple(prompts), tuple(responses), tuple(owners), batch)
     if world.size == 1:
-        return Anchored(rows, target, level, opening, kept)
-    return Anchored(rows, target, level, opening, kept, tokens=world.sum(kept.sum()), whole=len(examples))
+        return AnchoredBatch(rows, target, level, opening, kept)
+    return AnchoredBatch(rows, target, level, opening, kept, tokens=world.sum(kept.sum()), whole=len(examples))
 
 
 def anchored_loss(
     policy: Policy,
-    anchored: Anchored,
+    anchored: AnchoredBatch,
     settings: AnchorSettings,
     token_scores: Callable[[Rows], Tensor | None] | None = None,
     world: World = ALONE,

@@ -23,7 +23,7 @@ from deattrib.models.identities import all_names
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.models.ranks import ALONE, World
-from deattrib.ppo.anchored import Anchored, anchor_rows
+from deattrib.ppo.anchored import AnchoredBatch, anchor_rows
 from deattrib.ppo.data import Cycle, Shared, answered, thin
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.rollout import autocast
@@ -52,7 +52,7 @@ class Lesson:
     """One update's material; a part that has no weight is None."""
 
     retain: Taught | None
-    anchored: Anchored | None
+    anchored: AnchoredBatch | None
 
 
 class Drawn(Iterator[Lesson]):
@@ -205,7 +205,7 @@ class Lessons:
         tokens = self.world.sum(batch.response_mask.sum()) if self.world.size > 1 else None
         return Taught(batch, self.original.logits(batch), tokens)
 
-    def _anchored(self) -> Anchored:
+    def _anchored(self) -> AnchoredBatch:
         settings = self.settings.anchor
         rows = [self._mixed(row) for row in self.anchors.draw(settings.batch_size)]
         return anchor_rows(

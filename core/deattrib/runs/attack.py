@@ -21,10 +21,11 @@ from deattrib.models.loading import apply_adapter, load_model
 from deattrib.models.threads import one_thread_if_small
 from deattrib.report import write_report
 from deattrib.runs.atomic import atomic_write_json
-from deattrib.runs.attacked import SCHEMA, Say, attack_models, choose_attacks
+from deattrib.runs.attacked import SCHEMA, attack_models, choose_attacks
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.identity import check_corpus, check_loaded, registry_of
+from deattrib.runs.listener import SayStage
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.prepare import Models, cache_folder, prepare_models
 from deattrib.runs.validation import validate
@@ -37,7 +38,7 @@ def attack(
     specs: Sequence[str | Mapping[str, Any]] | None = None,
     *,
     cache: Path | None = None,
-    say: Say = lambda stage, detail: None,
+    say: SayStage = lambda stage, detail: None,
 ) -> dict[str, Any]:
     """Attack every model of a finished run; writes attacks.json and the page anew.
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,11 @@ from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import LanguageModel, fingerprint
 from deattrib.runs.atomic import atomic_write_json
 from deattrib.runs.kept import DIGEST, digest_of
+from deattrib.runs.listener import SayStage
 from deattrib.runs.manifest import library_versions
 
 SCHEMA = 1
 NAMES = ("original", "oracle", "oracle_second", "unlearned")
-Say = Callable[[str, str], None]
 Results = dict[str, dict[str, dict[str, Any]]]
 
 
@@ -59,7 +59,7 @@ def attack_models(
     seed: int,
     weights: Mapping[str, str],
     cache: Path,
-    say: Say = lambda stage, detail: None,
+    say: SayStage = lambda stage, detail: None,
 ) -> Results:
     """Every attack on every model that is there: model -> attack -> a JSON-ready entry.
 

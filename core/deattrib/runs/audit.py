@@ -35,12 +35,12 @@ from deattrib.runs.atomic import atomic_write_json, atomic_write_text
 from deattrib.runs.checkpoint import checkpoint_step, load_checkpoint
 from deattrib.runs.config import RunConfig
 from deattrib.runs.identity import registry_of
+from deattrib.runs.listener import SayStage
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.prepare import Models, cache_folder, prepare_models
 
 SCHEMA = 1
 YARDSTICK = "retraining"
-Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ def audit(
     output: Path,
     run: Path | None = None,
     cache: Path | None = None,
-    say: Say = lambda stage, detail: None,
+    say: SayStage = lambda stage, detail: None,
 ) -> AuditResult:
     """Measure scorers against retraining; writes audit.json and audit.html.
 
@@ -115,7 +115,7 @@ def _registry(config: RunConfig, scorers: Mapping[str, str | Mapping[str, Any]])
     return registry
 
 
-def _models(config: RunConfig, corpus: Corpus, cache: Path, say: Say) -> tuple[Models, Retrainer]:
+def _models(config: RunConfig, corpus: Corpus, cache: Path, say: SayStage) -> tuple[Models, Retrainer]:
     models = prepare_models(corpus, config.model, seed=config.seed, cache=cache, say=lambda text: say("models", text))
     if models.retrainer is None:
         raise RunError(
@@ -207,7 +207,7 @@ def _measure(
     models: Models,
     yard: Yardstick,
     cache: Path,
-    say: Say,
+    say: SayStage,
 ) -> tuple[list[Measured], list[dict[str, Any]]]:
     """Scorers that could be measured, and entries for those that could not."""
     context = make_context(corpus, models.original, base=models.base, seed=config.seed, cache=cache, retrainer=models.retrainer)

@@ -60,7 +60,8 @@ def carry_out_job(job: Mapping[str, Any], source: str, *, arguments: Sequence[st
     import torch
 
     from deattrib.runs.config import RunConfig
-    from deattrib.runs.pipeline import Listener, run
+    from deattrib.runs.listener import Listener
+    from deattrib.runs.pipeline import run
     from deattrib.runs.validation import validate
 
     class Log(Listener):

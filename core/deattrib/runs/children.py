@@ -19,10 +19,10 @@ from typing import Any, Protocol
 
 from deattrib.errors import RunError
 from deattrib.runs.folder import read_state
+from deattrib.runs.listener import Say
 from deattrib.runs.making import python_module
 from deattrib.runs.matrix import Cell
 
-Say = Callable[[str], None]
 PATIENCE = 0.1  # seconds between looks at what runs
 
 

@@ -24,9 +24,10 @@ from deattrib.compare.table import csv_text, long_rows, parquet_bytes
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError, DeattribError, RunError, did_you_mean
 from deattrib.runs.atomic import atomic_write_bytes, atomic_write_json, atomic_write_text, cannot_write
-from deattrib.runs.children import Launcher, ProcessLauncher, Say, carry_out, finished
+from deattrib.runs.children import Launcher, ProcessLauncher, carry_out, finished
 from deattrib.runs.folder import read_manifest
 from deattrib.runs.identity import check_reused, corpus_of
+from deattrib.runs.listener import Say
 from deattrib.runs.lock import LOCK_NAME, RunLock
 from deattrib.runs.matrix import Cell, Matrix
 from deattrib.runs.pipeline import check_scorers

@@ -19,6 +19,7 @@ from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError, ModelError, RunError
 from deattrib.runs.config import RunConfig, build_config
 from deattrib.runs.folder import read_config
+from deattrib.runs.listener import SayStage
 
 if TYPE_CHECKING:
     from deattrib.attribution.plugins import PluginRegistry
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from deattrib.runs.prepare import Models
 
 COMPARED = ("original", "oracle", "oracle_second")
-Say = Callable[[str, str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,9 @@ class EvaluateRequest:
     output: Path | None = None
 
 
-def evaluate(request: EvaluateRequest, *, say: Say, warn: Callable[[str], None], cache: Path | None = None) -> dict[str, Any]:
+def evaluate(
+    request: EvaluateRequest, *, say: SayStage, warn: Callable[[str], None], cache: Path | None = None
+) -> dict[str, Any]:
     """Evaluate a model beside original and oracle.
 
     Returns:
@@ -148,7 +150,7 @@ def _carry_out(
     name: str,
     registry: PluginRegistry,
     cache: Path,
-    say: Say,
+    say: SayStage,
     warn: Callable[[str], None],
 ) -> dict[str, Any]:
     from deattrib.models.threads import one_thread_if_small
@@ -196,7 +198,7 @@ def _carry_out(
     return content
 
 
-def _models(config: RunConfig, corpus: Corpus, cache: Path, say: Say, warn: Callable[[str], None]) -> Models | None:
+def _models(config: RunConfig, corpus: Corpus, cache: Path, say: SayStage, warn: Callable[[str], None]) -> Models | None:
     """Original, base and oracles as the run has them; None where there is nothing to load or make the original from."""
     if not (config.model.path or config.model.base or corpus.background):
         warn(
@@ -220,7 +222,7 @@ def _models(config: RunConfig, corpus: Corpus, cache: Path, say: Say, warn: Call
     )
 
 
-def _judges(config: RunConfig, corpus: Corpus, models: Models, registry: PluginRegistry, cache: Path, say: Say) -> Any:
+def _judges(config: RunConfig, corpus: Corpus, models: Models, registry: PluginRegistry, cache: Path, say: SayStage) -> Any:
     from deattrib.runs.assessment import Judges
     from deattrib.runs.session import Session
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
@@ -25,20 +25,11 @@ from deattrib.runs.checkpoint import load_newest, save_checkpoint
 from deattrib.runs.config import CheckpointSettings
 from deattrib.runs.events import EventLog, TimingLog, Unwritten, seconds_until
 from deattrib.runs.folder import RunFolder
+from deattrib.runs.listener import Listener
 from deattrib.runs.manifest import check_same
 from deattrib.runs.signals import Interrupted, Stopping
 
 T = TypeVar("T")
-
-
-class Told(Protocol):
-    """Who is told; `deattrib.runs.pipeline.Listener`, for one."""
-
-    def stage(self, name: str, detail: str = "") -> None: ...
-
-    def step(self, number: int, total: int, figures: dict[str, float]) -> None: ...
-
-    def warn(self, message: str) -> None: ...
 
 
 @dataclass(eq=False)
@@ -61,7 +52,7 @@ class Loop:
     identity: Mapping[str, Any]
     begun: Mapping[str, Any]
     registry: PluginRegistry
-    listener: Told
+    listener: Listener
     stopping: Stopping
     check: Callable[[], None] = lambda: None
     world: World = ALONE

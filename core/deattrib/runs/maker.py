@@ -13,7 +13,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,12 @@ from deattrib.models.scratch import make_model, make_tokenizer
 from deattrib.models.settings import ModelSettings
 from deattrib.models.threads import one_thread_if_small
 from deattrib.models.training import fine_tune, seconds_per_step
+from deattrib.runs.listener import Say
 from deattrib.runs.lock import RunLock
 from deattrib.runs.making import WORTH_A_PROCESS, Job, Questions, SideBySide
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.staging import staging_folder
 
-Say = Callable[[str], None]
 SECOND_SEED = 1000  # added to the run's seed for the second oracle
 KEPT_LOSS = 2  # how a training with left-out rows divides its loss, in their cache keys; 1 divided by the kept rows' tokens
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
@@ -24,19 +24,12 @@ from deattrib.runs.attacked import attack_models, choose_attacks
 from deattrib.runs.card import write_card
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder
+from deattrib.runs.listener import Listener
 from deattrib.runs.prepare import Models
 from deattrib.runs.row_values import row_figures
 from deattrib.runs.session import Session
 
 SHOWN_RETAIN = 12
-
-
-class Told(Protocol):
-    """Who is told of stages and of what fails; `deattrib.runs.pipeline.Listener`, for one."""
-
-    def stage(self, name: str, detail: str = "") -> None: ...
-
-    def warn(self, message: str) -> None: ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,7 +46,7 @@ class Ended:
 
 
 def write_outcome(
-    folder: RunFolder, run: Ended, seconds: dict[str, float], listener: Told, *, cache: Path, spare: bool = False
+    folder: RunFolder, run: Ended, seconds: dict[str, float], listener: Listener, *, cache: Path, spare: bool = False
 ) -> dict[str, Any]:
     """Evaluate every model, attack it where asked, and write everything that people and programs read.
 
@@ -103,7 +96,7 @@ def write_outcome(
 
 
 def _attack(
-    run: Ended, models: Mapping[str, LanguageModel | None], assessment: Assessment, listener: Told, cache: Path
+    run: Ended, models: Mapping[str, LanguageModel | None], assessment: Assessment, listener: Listener, cache: Path
 ) -> None:
     """Put what came of the attacks into each model's row."""
     found = attack_models(

@@ -35,6 +35,7 @@ from deattrib.runs.attributions import chosen_scorers
 from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder, RunState, default_output
 from deattrib.runs.identity import check_config, check_everywhere, check_identity, check_loaded, registry_of, run_identity
+from deattrib.runs.listener import Listener
 from deattrib.runs.loop import Loop
 from deattrib.runs.making import Questions
 from deattrib.runs.manifest import check_same
@@ -44,19 +45,6 @@ from deattrib.runs.prepare import Pending, cache_folder, models_in_the_making
 from deattrib.runs.session import Session, default_referee
 from deattrib.runs.signals import Interrupted, Stopping
 from deattrib.runs.validation import validate
-
-
-class Listener:
-    """What a run tells whoever watches it; every method may be left as it is."""
-
-    def stage(self, name: str, detail: str = "") -> None:
-        """A stage begins."""
-
-    def step(self, number: int, total: int, figures: dict[str, float]) -> None:
-        """A step of the loop is done."""
-
-    def warn(self, message: str) -> None:
-        """Something that does not stop the run."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ from deattrib.models.language_model import Codec, LanguageModel, fingerprint
 from deattrib.models.loading import check_vocabulary, load_model
 from deattrib.models.settings import ModelSettings
 from deattrib.models.sharding import Whole
-from deattrib.runs.maker import ModelMaker, Say
+from deattrib.runs.listener import Say
+from deattrib.runs.maker import ModelMaker
 from deattrib.runs.making import Job, Questions, SideBySide
 from deattrib.runs.retraining import RecipeRetrainer
 

@@ -28,7 +28,8 @@ from typing import Any
 from deattrib.errors import ConfigError, RunError
 from deattrib.runs.atomic import atomic_write_json
 from deattrib.runs.child import carry_out_job
-from deattrib.runs.children import Running, Say, finished, job_of, last_line
+from deattrib.runs.children import Running, finished, job_of, last_line
+from deattrib.runs.listener import Say
 from deattrib.runs.lock import in_use
 from deattrib.runs.matrix import Cell
 from deattrib.runs.signals import Interrupted

@@ -29,9 +29,9 @@ from deattrib.errors import ConfigError, RunError
 from deattrib.methods.choose import choose_method, method_name
 from deattrib.report.figures import figure, mapping
 from deattrib.runs.atomic import atomic_write_json, atomic_write_text
-from deattrib.runs.children import Say
 from deattrib.runs.compare import Executor, claimed, find_folders, make_runs
 from deattrib.runs.config import RunConfig, build_config
+from deattrib.runs.listener import Say
 from deattrib.runs.matrix import Cell, Spec
 from deattrib.runs.pipeline import check_scorers, reward_name
 from deattrib.runs.search import space_of, trials, with_settings
