@@ -85,6 +85,8 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
     options: dict[str, Any] = {"dtype": getattr(torch, settings.dtype), "trust_remote_code": settings.trust_remote_code}
     if settings.gguf_file:
         options["gguf_file"] = settings.gguf_file
+    if settings.attention:
+        options["attn_implementation"] = settings.attention
     device = pick_device(settings.device)
     advice = "Give a hub id, or a folder with config.json or adapter_config.json in it."
     with _explained(f"The model {path!r} cannot be loaded", advice):
@@ -113,7 +115,9 @@ def _dequantised(model: Any) -> Any:
     if hasattr(config, "quantization_config"):
         del config.quantization_config
     with torch.random.fork_rng(devices=[]):  # the weights that it begins with are drawn, and overwritten
-        plain = AutoModelForCausalLM.from_config(config, dtype=model.dtype)
+        plain = AutoModelForCausalLM.from_config(
+            config, dtype=model.dtype, attn_implementation=model.config._attn_implementation
+        )
     plain.load_state_dict(model.state_dict())
     plain.generation_config = model.generation_config
     return plain

@@ -35,6 +35,9 @@ class ModelSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False)
     max_prompt_tokens: int = Field(1024, gt=0, description="Longer prompts are refused.")
     device: str = Field("auto", description="'auto' (CUDA, then MPS, then CPU) or a torch device.")
     dtype: Literal["float32", "bfloat16", "float16"] = Field("float32", description="Of the frozen weights.")
+    attention: Literal["sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention"] | None = Field(
+        None, description="transformers' implementation of attention; null: its own choice."
+    )
     trust_remote_code: bool = Field(False, description="Run model code from the hub; recorded in manifest and model card.")
     scratch: ScratchSettings = ScratchSettings()
     base_training: TrainingSettings = TrainingSettings()

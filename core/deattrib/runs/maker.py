@@ -64,7 +64,9 @@ class ModelMaker:
             return model
         if self.settings.path:
             return None
-        start = make_model(self.settings.scratch, self.tokenizer, seed=self.seed).to(self.device)
+        start: Any = make_model(self.settings.scratch, self.tokenizer, seed=self.seed).to(self.device)
+        if self.settings.attention:
+            start.set_attn_implementation(self.settings.attention)
         job = self._job(start, self.corpus.background, "base model", self.seed, self.settings.base_training)
         self.start, self.start_settings = str(job.folder), self._plain
         return self.made(start, job)
