@@ -103,8 +103,8 @@ def commands() -> str:
     from deattrib.cli.main import app
 
     text = (
-        "Exit codes: 0 done; 1 an error that the message explains, a wrong setting or file too; 2 an option or argument that "
-        "the command does not have; 130 Ctrl-C; 143 SIGTERM."
+        "Exit codes: 0 done; 1 an error that the message explains, a wrong setting or file too; 2 a command line that "
+        "cannot be understood (an unknown option, or a value that it does not take); 130 Ctrl-C; 143 SIGTERM."
     )
     lines = [head("Commands", text), "`deattrib --version` prints the version.\n"]
     for entry in app.registered_commands:

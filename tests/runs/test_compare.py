@@ -12,6 +12,7 @@ import pytest
 from tests.runs.test_pipeline import KILLER
 from tests.runs.tiny import TINY
 
+from deattrib.attribution.plugins import PluginRegistry
 from deattrib.compare.table import read_csv
 from deattrib.errors import ConfigError, PluginError, RunError
 from deattrib.evaluation.row_file import read_row_figures
@@ -185,28 +186,31 @@ def test_tuning_takes_the_best_trial_and_writes_it(tmp_path: Path, cache: Path) 
     tiny = {**TINY, "model": {**TINY["model"], "base_training": training, "training": training}}
     tiny |= {"reward": "none", "referee": {"scorer": {"name": "constant"}}}  # nothing to fit: such models know too little
     arguments = {"budget": 2, "seeds": (100,), "reported": (0, 1), "output": tmp_path, "cache": cache, "say": said.append}
-    best = tune(tiny, "npo", **arguments)  # type: ignore[arg-type]
+    best = tune({**tiny, "method": {"name": "npo", "retain": "kl"}}, "npo", **arguments)  # type: ignore[arg-type]
     tried = json.loads((tmp_path / "npo.json").read_text())["trials"]
     assert [trial["settings"] == {} for trial in tried] == [True, False]
     standing = [trial for trial in tried if not trial["collapsed"][0]] or tried
     assert best.score == max(trial["score"] for trial in standing)
     found = read_tuned(tmp_path)["npo"]
-    assert found.settings == best.settings and found.runs == 2 and found.seeds == (100,)
+    assert found.settings == best.settings and found.settings["retain"] == "kl" and found.runs == 2 and found.seeds == (100,)
     assert json.loads((next((tmp_path / "runs").iterdir()) / "metrics.json").read_text())["rows"]["oracle_second"] is None
     said.clear()
-    assert tune(tiny, "npo", **arguments) == best  # type: ignore[arg-type]
+    assert tune(tiny, {"name": "npo", "retain": "kl"}, **arguments) == best  # type: ignore[arg-type]
     assert [line.split()[0] for line in said] == ["found", "found"]
 
 
-def test_what_the_config_sets_of_the_method_stays_while_it_is_tuned() -> None:
-    assert _with_own("npo", {"name": "npo", "beta": 0.5}) == {"name": "npo", "beta": 0.5}
-    assert _with_own({"name": "npo", "retain": "kl"}, {"name": "npo", "beta": 0.5}) == {
-        "name": "npo",
-        "beta": 0.5,
-        "retain": "kl",
-    }
-    assert _with_own("./a.py:Mine", {"name": "./a.py:Mine", "x": 1}) == {"name": "./a.py:Mine", "x": 1}
-    assert _with_own("npo", "dareu") == _with_own("npo", "npo") == "npo"
+def test_what_the_config_sets_of_the_method_stays_while_it_is_tuned(tmp_path: Path) -> None:
+    registry = PluginRegistry()
+    assert _with_own("npo", {"name": "npo", "beta": 0.5}, registry) == {"name": "npo", "beta": 0.5}
+    both = {"name": "npo", "beta": 0.5, "retain": "kl"}
+    assert _with_own({"name": "npo", "retain": "kl"}, {"name": "npo", "beta": 0.5}, registry) == both
+    assert _with_own("npo", "dareu", registry) == _with_own("npo", "npo", registry) == "npo"
+    for other in ("a", "b"):  # two files, one name
+        (tmp_path / f"{other}.py").write_text(
+            "from deattrib import Method\n\n\nclass npo(Method):\n    name = 'npo'\n\n    def forget_loss(self, rows): ...\n"
+        )
+    with pytest.raises(ConfigError, match="own method is 'npo', which tuning 'npo' would not run"):
+        _with_own(f"{tmp_path / 'a.py'}:npo", f"{tmp_path / 'b.py'}:npo", registry)
 
 
 def test_seeds_and_rows_that_are_reported_are_never_tuned_on(tmp_path: Path, cache: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -136,20 +139,18 @@ def test_a_model_that_another_process_is_making_is_waited_for_and_not_trained_ag
     config = build_config(data=TINY)
     corpus = load_corpus(config.corpus, 0)
     said: list[str] = []
-    base = make_model(config.model.scratch, ModelMaker(corpus, config.model, 0, tmp_path, said.append).tokenizer, seed=0)
     there = ModelMaker(corpus, config.model, 0, tmp_path / "elsewhere", said.append)
+    base = make_model(config.model.scratch, there.tokenizer, seed=0)
     job = there.job(base, corpus.train, "original", 0)
     made = there.made(base, job)
 
     here = ModelMaker(corpus, config.model, 0, tmp_path, said.append)
     wanted = here.job(base, corpus.train, "original", 0)
-    (tmp_path / "models").mkdir()
     said.clear()
     with ThreadPoolExecutor(1) as pool:
         with its_turn(wanted.folder):
             waiting = pool.submit(here.made, base, wanted)
-            while not said:
-                time.sleep(0.01)
+            until(lambda: bool(said) or waiting.done())
             shutil.copytree(job.folder, wanted.folder)
         assert fingerprint(waiting.result(60)) == fingerprint(made)
     assert said == [f"original: being made by process {os.getpid()}, waiting for it"]
@@ -164,8 +165,7 @@ def test_whoever_waits_for_one_that_was_killed_makes_it(tmp_path: Path) -> None:
         told: list[str] = []
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(_mine, tmp_path / "models/key", told)
-            while not told:
-                time.sleep(0.01)
+            until(lambda: bool(told) or waiting.done())
             other.send_signal(signal.SIGKILL)
             assert waiting.result(60) == [f"by process {other.pid}", "mine"]
 
@@ -175,7 +175,30 @@ def _mine(folder: Path, told: list[str]) -> list[str]:
         return [*told, "mine"]
 
 
-def test_where_nothing_can_be_locked_it_is_made_all_the_same(tmp_path: Path) -> None:
-    (tmp_path / "models").write_text("a file where a folder belongs")
+def until(true: Callable[[], bool], seconds: float = 60.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "nothing happened"
+        time.sleep(0.01)
+
+
+def test_an_error_of_whoever_is_told_is_not_taken_for_a_lock_that_cannot_be_had(tmp_path: Path) -> None:
+    def broken(who: str) -> None:
+        raise BrokenPipeError("nobody reads on")
+
+    with its_turn(tmp_path / "models/key"), pytest.raises(BrokenPipeError), its_turn(tmp_path / "models/key", broken):
+        pytest.fail("it does not hold the lock")
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.EROFS])
+def test_where_nothing_can_be_locked_it_is_made_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", refused)
+    entered = []
     with its_turn(tmp_path / "models/key", lambda who: pytest.fail("nobody holds it")):
-        pass
+        entered.append(1)
+    assert entered

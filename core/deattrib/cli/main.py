@@ -80,7 +80,7 @@ def _end(message: str, speaks: bool) -> NoReturn:
 
 
 def main() -> None:
-    """Entry point. Exit codes: 0 done, 1 an error that was explained, 2 no such option, 130 ended by Ctrl-C, 143 by SIGTERM."""
+    """Entry point. Exit codes: 0 done, 1 an error that was explained, 2 a wrong command line, 130 by Ctrl-C, 143 by SIGTERM."""
     speaks = leads_in_environment()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter is no reason to fail

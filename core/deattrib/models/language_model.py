@@ -211,8 +211,14 @@ class LanguageModel:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Hex digest of all parameters and buffers of a `model` by name: equal exactly when the weights are."""
+    """Hex digest of all parameters and buffers of a `model` by name: equal exactly when the weights are.
+
+    An implementation of attention that is not what transformers would choose counts, too: what a model answers depends on it.
+    """
     digest = hashlib.sha256()
+    chosen = getattr(getattr(model, "config", None), "_attn_implementation", None)
+    if chosen not in (None, "sdpa" if getattr(model, "_supports_sdpa", False) else "eager"):
+        digest.update(f"attention:{chosen}".encode())
     for name, value in sorted(model.state_dict().items()):
         digest.update(f"{name}:{value.dtype}:{tuple(value.shape)}".encode())
         digest.update(

@@ -41,7 +41,7 @@ def pick_device(wish: str) -> torch.device:
 
 
 @contextmanager
-def _explained(what: str, advice: str) -> Iterator[None]:
+def explained(what: str, advice: str) -> Iterator[None]:
     """One ModelError for whatever the libraries below make of a damaged file: each of them raises something else."""
     try:
         yield
@@ -67,7 +67,7 @@ def load_tokenizer(path: str, settings: ModelSettings) -> Any:
     if settings.gguf_file:
         options["gguf_file"] = settings.gguf_file
     where = str(Path(path) / settings.gguf_file) if settings.gguf_file else path
-    with _explained(f"The tokenizer of {where!r} cannot be loaded", "Check its files: one of them may be cut off."):
+    with explained(f"The tokenizer of {where!r} cannot be loaded", "Check its files: one of them may be cut off."):
         return AutoTokenizer.from_pretrained(model_below(path), **options)
 
 
@@ -89,7 +89,7 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
         options["attn_implementation"] = settings.attention
     device = pick_device(settings.device)
     advice = "Give a hub id, or a folder with config.json or adapter_config.json in it."
-    with _explained(f"The model {path!r} cannot be loaded", advice):
+    with explained(f"The model {path!r} cannot be loaded", advice):
         *adapters, bottom = _below(path)
         model: Any = AutoModelForCausalLM.from_pretrained(bottom, **options)
         if settings.gguf_file:
@@ -142,7 +142,7 @@ def apply_adapter(model: nn.Module, path: str) -> nn.Module:
     from peft import PeftModel
 
     advice = "Give a folder or hub id with adapter_config.json, made for this very model."
-    with _explained(f"The adapter {path!r} cannot be put on top of the model", advice):
+    with explained(f"The adapter {path!r} cannot be put on top of the model", advice):
         merged: Any = PeftModel.from_pretrained(model, path).merge_and_unload()
     loaded: nn.Module = merged.eval()
     return loaded

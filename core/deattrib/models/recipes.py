@@ -38,6 +38,13 @@ class TrainingSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=Fal
         return self.steps or max(round(self.epochs * rows / self.batch_size), 1)
 
 
+class BaseTrainingSettings(TrainingSettings):
+    """How a base model made from nothing learns the background rows."""
+
+    epochs: float = Field(1.0, gt=0, le=1e6, description="Passes over the rows.")
+    learning_rate: float = Field(2e-3, gt=0, description="Peak learning rate of AdamW.")
+
+
 class RolloutSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     """How responses are sampled; log-probabilities are always computed by the policy itself afterwards."""
 

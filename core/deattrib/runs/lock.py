@@ -2,7 +2,7 @@
 process, however it ends.
 
 `flock` on a file that is never removed (removing it would let two processes lock two files of one name). The kernel
-lets go of it on SIGKILL too, so there is no stale lock to clear by hand; the process id inside is only for the message.
+lets go of it on SIGKILL too, so there is no stale lock to clear by hand; process and machine inside are only for the message.
 """
 
 from __future__ import annotations
@@ -11,15 +11,26 @@ import contextlib
 import errno
 import fcntl
 import os
+import socket
 import weakref
-from collections.abc import Callable
 from pathlib import Path
 
 from deattrib.errors import RunError
 from deattrib.runs.atomic import cannot_write, write_all
 
 LOCK_NAME = ".lock"
-TAKEN = (errno.EWOULDBLOCK, errno.EACCES)
+
+
+class InUseError(RunError):
+    """Another process holds the lock.
+
+    Attributes:
+        holder: "by process 123", its machine behind it where that is another one; "" where it does not say.
+    """
+
+    def __init__(self, message: str, holder: str) -> None:
+        super().__init__(message)
+        self.holder = holder
 
 
 class RunLock:
@@ -28,15 +39,12 @@ class RunLock:
     Args:
         name: of the file, where more than one lock is in the folder.
         what: the folder is, for the message.
-        wait: is told who holds it ("by process 123", or ""), once, and then it is waited for; None: an error.
 
     Raises:
-        RunError: another process (or another object in this one) holds it, or the file cannot be written or locked.
+        InUseError: another process (or another object in this one) holds it. RunError: the file cannot be written or locked.
     """
 
-    def __init__(
-        self, folder: Path, *, name: str = LOCK_NAME, what: str = "run", wait: Callable[[str], None] | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, name: str = LOCK_NAME, what: str = "run") -> None:
         self.path = folder / name
         self._descriptor: int | None = None
         try:
@@ -44,27 +52,19 @@ class RunLock:
         except OSError as error:
             raise cannot_write(self.path, error) from error
         try:
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if wait is None or error.errno not in TAKEN:
-                    raise
-                wait(_holder(descriptor).strip())
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             os.ftruncate(descriptor, 0)
-            write_all(descriptor, f"{os.getpid()}\n".encode())
+            write_all(descriptor, f"{os.getpid()} {socket.gethostname()}\n".encode())
         except OSError as error:
             holder = _holder(descriptor)
             os.close(descriptor)
-            if error.errno in TAKEN:
-                raise RunError(
-                    f"The {what} folder {folder} is in use{holder}. Wait until that {what} has ended, or choose another "
-                    "folder with --output."
+            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+                raise InUseError(
+                    f"The {what} folder {folder} is in use{holder and ' '}{holder}. Wait until that {what} has ended, or "
+                    "choose another folder with --output.",
+                    holder,
                 ) from error
             raise cannot_write(self.path, error) from error
-        except BaseException:  # a signal while it waited
-            os.close(descriptor)
-            raise
         self._descriptor = descriptor
         _held.add(self)
 
@@ -86,10 +86,10 @@ class RunLock:
             self.release()
 
 
-def in_use(folder: Path) -> bool:
-    """Whether a live process holds the lock of the run folder."""
+def in_use(folder: Path, *, name: str = LOCK_NAME) -> bool:
+    """Whether a live process holds the lock of the folder."""
     try:
-        descriptor = os.open(folder / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
     try:
@@ -103,9 +103,9 @@ def in_use(folder: Path) -> bool:
 
 def _holder(descriptor: int) -> str:
     with contextlib.suppress(OSError):
-        text = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
-        if text.isdecimal():
-            return f" by process {text}"
+        number, _, host = os.pread(descriptor, 512, 0).decode("utf-8", "replace").strip().partition(" ")
+        if number.isdecimal():
+            return f"by process {number}" + (f" of {host}" if host not in ("", socket.gethostname()) else "")
     return ""
 
 

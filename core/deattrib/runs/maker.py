@@ -23,19 +23,20 @@ from torch import nn
 from deattrib.corpus.types import Corpus, Example
 from deattrib.errors import ModelError, RunError
 from deattrib.models.language_model import fingerprint
-from deattrib.models.loading import check_vocabulary, load_model, load_tokenizer, make_codec, pick_device, save_model
+from deattrib.models.loading import check_vocabulary, explained, load_model, load_tokenizer, make_codec, pick_device, save_model
 from deattrib.models.recipes import TrainingSettings
 from deattrib.models.scratch import make_model, make_tokenizer
 from deattrib.models.settings import ModelSettings
 from deattrib.models.threads import one_thread_if_small
 from deattrib.models.training import fine_tune, seconds_per_step
 from deattrib.runs.listener import Say
-from deattrib.runs.lock import RunLock
+from deattrib.runs.lock import InUseError, RunLock, in_use
 from deattrib.runs.making import WORTH_A_PROCESS, Job, Questions, SideBySide
 from deattrib.runs.manifest import library_versions
 from deattrib.runs.staging import staging_folder
 
 SECOND_SEED = 1000  # added to the run's seed for the second oracle
+POLL, TOLD_AGAIN = 0.5, 60.0  # seconds between looks at who makes a model, and until the second word of it
 KEPT_LOSS = 2  # how a training with left-out rows divides its loss, in their cache keys; 1 divided by the kept rows' tokens
 
 
@@ -66,7 +67,8 @@ class ModelMaker:
             return None
         start: Any = make_model(self.settings.scratch, self.tokenizer, seed=self.seed).to(self.device)
         if self.settings.attention:
-            start.set_attn_implementation(self.settings.attention)
+            with explained("The model made from nothing cannot be given that attention", "Choose another model.attention."):
+                start.set_attn_implementation(self.settings.attention)
         job = self._job(start, self.corpus.background, "base model", self.seed, self.settings.base_training)
         self.start, self.start_settings = str(job.folder), self._plain
         return self.made(start, job)
@@ -129,7 +131,9 @@ class ModelMaker:
         if len(missing) < 2 or threads < 2 or not (worth if wish is None else wish):
             missing = []
         for job in missing:
-            self.say(f"{job.what}: training on {len(job.rows)} rows, in a process of its own")
+            taken = in_use(job.folder.parent, name=lock_name(job.folder))
+            what = "being made elsewhere, waited for" if taken else f"training on {len(job.rows)} rows"
+            self.say(f"{job.what}: {what}, in a process of its own")
         start = (self.start, self.start_settings) if missing else ("", self.settings)
         return SideBySide(missing, *start, self.tokenizer, self.cache, threads=threads, questions=questions)
 
@@ -144,7 +148,7 @@ class ModelMaker:
                 "a folder that all machines of the run see."
             )
         assert start is not None
-        with its_turn(job.folder, lambda who: self.say(f"{job.what}: being made {who or 'elsewhere'}, waiting for it")):
+        with its_turn(job.folder, lambda who: self.say(f"{job.what}: being made {who}, waiting for it")):
             if job.done:
                 return self._kept(job)
             self.say(f"{job.what}: training on {sum(job.kept) if job.kept else len(job.rows)} rows")
@@ -207,16 +211,34 @@ def scratch_tokenizer(corpus: Corpus, settings: ModelSettings) -> Any:
 
 @contextlib.contextmanager
 def its_turn(folder: Path, wait: Say = lambda who: None) -> Iterator[None]:
-    """Alone with a model's folder among this machine's processes, so that runs begun together do not all train the same model.
+    """Alone with a model's folder among the processes that share its lock, so that runs begun together do not all train it.
 
-    Where nothing can be written or locked, without that: who stores first wins then.
+    Args:
+        wait: is told who is making it, at once and then again as the time doubles. A stopped process is waited for, too.
+
+    Where nothing can be written or locked, nobody waits: who stores first wins then.
     """
+    waited, told = 0.0, 0.0
     lock: RunLock | None = None
-    with contextlib.suppress(RunError, OSError):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        lock = RunLock(folder.parent, name=f".{folder.name}.lock", what="cache", wait=wait)
+    while lock is None:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            lock = RunLock(folder.parent, name=lock_name(folder), what="cache")
+        except InUseError as error:
+            if waited >= told:
+                told = max(2 * told, TOLD_AGAIN)
+                wait(error.holder or "elsewhere")
+            time.sleep(POLL)
+            waited += POLL
+        except (RunError, OSError):
+            break
     with lock or contextlib.nullcontext():
         yield
+
+
+def lock_name(folder: Path) -> str:
+    """Of the file beside a model's folder that whoever makes it holds; a few bytes, which stay."""
+    return f".{folder.name}.lock"
 
 
 def store(model: nn.Module, tokenizer: Any, folder: Path, *, seconds: float) -> None:

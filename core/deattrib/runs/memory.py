@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -74,6 +75,8 @@ def unlearn(
     original = LanguageModel(copy.deepcopy(model), codec, name="original")
     below = LanguageModel(copy.deepcopy(base), codec, name="base") if base is not None else None
     session = Session(config, corpus, original, below, registry=registry or PluginRegistry())
+    if session.without_names:
+        warnings.warn(session.without_names, stacklevel=2)
     with one_thread_if_small(model) as spare:
         attributor = session.fit_reward(None if named or reward is None else reward)
         unlearner = session.make_unlearner(attributor, ahead=spare)

@@ -94,8 +94,8 @@ def tune(
         raise ConfigError(f"Seeds {both} are to be reported on, so nothing may be tuned on them; take others with --seeds.")
     if len(set(seeds)) < len(seeds) or not seeds or budget < len(seeds):
         raise ConfigError(f"A budget of {budget} runs is less than one trial on seeds {list(seeds)}, each once.")
-    data = {**base, "method": _with_own(method, base.get("method", ENGINE))}
     registry = PluginRegistry()
+    data = {**base, "method": _with_own(method, base.get("method", ENGINE), registry)}
     config = build_config(data=data)
     check_scorers(config)
     name = choose_method(method, registry).cls.name
@@ -117,21 +117,28 @@ def tune(
         raise RunError(f"No trial of {name!r} came to a score: {reasons}")
     owners = sorted({digest for corpus in corpora for digest in _forgotten(corpus)})
     fallen = "; ".join(f"seed {seed}: {', '.join(why)}" for seed, why in zip(seeds, best["collapsed"], strict=True) if why)
-    tuned = Tuned(name, best["settings"], best["score"], tuple(seeds), len(cells), tuple(owners), fallen)
+    found = {**_own_settings(data["method"]), **best["settings"]}
+    tuned = Tuned(name, found, best["score"], tuple(seeds), len(cells), tuple(owners), fallen)
     _write(tuned, output / f"{name}.yaml")
     return tuned
 
 
-def _with_own(method: Spec, own: Spec) -> Spec:
+def _with_own(method: Spec, own: Spec, registry: PluginRegistry) -> Spec:
     """The method as it is to be tuned: what the config sets of it stays set. Raises ConfigError."""
-    name, theirs = method_name(method), method_name(own)
-    if theirs not in (name, ENGINE):
+    if method_name(own) == ENGINE != method_name(method):
+        return method
+    if choose_method(own, registry).cls is not choose_method(method, registry).cls:
         raise ConfigError(
-            f"The config's own method is {theirs!r}, which tuning {name!r} would not run: leave it out of the config, or tune "
-            "that one."
+            f"The config's own method is {method_name(own)!r}, which tuning {method_name(method)!r} would not run: leave it "
+            "out of the config, or tune that one."
         )
     said, given = ({} if isinstance(spec, str) else dict(spec) for spec in (own, method))
-    return {**said, **given, "name": given.get("name", method)} if said and theirs == name else method
+    return {**said, **given, "name": given.get("name", method)} if said else method
+
+
+def _own_settings(method: Spec) -> dict[str, Any]:
+    """What the method's mapping sets by itself; with what was found it is what the best trial ran with."""
+    return {} if isinstance(method, str) else {name: value for name, value in method.items() if name != "name"}
 
 
 def read_tuned(folder: Path) -> dict[str, Tuned]:

@@ -15,7 +15,7 @@ from deattrib.attribution.scorer import Rows
 from deattrib.corpus.fictitious import fictitious_corpus
 from deattrib.corpus.types import Corpus, Example
 from deattrib.models.language_model import Codec, LanguageModel
-from deattrib.models.recipes import ScratchSettings, TrainingSettings
+from deattrib.models.recipes import BaseTrainingSettings, ScratchSettings, TrainingSettings
 from deattrib.models.settings import ModelSettings
 from deattrib.runs.prepare import cache_folder, prepare_models
 
@@ -24,7 +24,7 @@ SETTINGS: Final = ModelSettings(
     device="cpu",
     oracles=0,
     scratch=ScratchSettings(hidden=48, layers=2, heads=2, intermediate=96, vocabulary=500, context=1024),
-    base_training=TrainingSettings(steps=60, batch_size=16, learning_rate=0.005),
+    base_training=BaseTrainingSettings(steps=60, batch_size=16, learning_rate=0.005),
     training=TrainingSettings(steps=160, batch_size=8, learning_rate=0.008),
 )
 
