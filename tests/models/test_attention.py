@@ -76,7 +76,7 @@ def test_flash_in_32_bits_is_refused_before_anything_is_loaded(settings: dict[st
 def test_an_implementation_that_is_not_there_is_named(tmp_path: Path) -> None:
     model = {**TINY["model"], "attention": "flash_attention_2", "dtype": "bfloat16"}
     config = build_config(data={**TINY, "model": {**model, "training": {**model["training"], "bf16": True}}})
-    with pytest.raises(ModelError, match="given that attention.*FlashAttention2"):
+    with pytest.raises(ModelError, match=r"given that attention.*FlashAttention2"):
         ModelMaker(load_corpus(config.corpus, 0), config.model, 0, tmp_path, lambda text: None).base()
 
 
