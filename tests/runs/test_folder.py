@@ -59,7 +59,7 @@ def test_a_finished_run_is_never_overwritten(tmp_path: Path) -> None:
     before = {item.name: item.read_bytes() for item in (tmp_path / "run").iterdir() if item.is_file()}
     with pytest.raises(RunError) as caught:
         create(tmp_path / "run", name="other")
-    for word in (str(tmp_path / "run"), "--output", "--resume", "remove"):
+    for word in (str(tmp_path / "run"), "--output", "metrics.json", "remove"):
         assert word in str(caught.value)
     assert {item.name: item.read_bytes() for item in (tmp_path / "run").iterdir() if item.is_file()} == before
 

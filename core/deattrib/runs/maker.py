@@ -131,8 +131,8 @@ class ModelMaker:
         if len(missing) < 2 or threads < 2 or not (worth if wish is None else wish):
             missing = []
         for job in missing:
-            taken = in_use(job.folder.parent, name=lock_name(job.folder))
-            what = "being made elsewhere, waited for" if taken else f"training on {len(job.rows)} rows"
+            where, name = lock_of(job.folder)
+            what = "being made elsewhere, waited for" if in_use(where, name=name) else f"training on {len(job.rows)} rows"
             self.say(f"{job.what}: {what}, in a process of its own")
         start = (self.start, self.start_settings) if missing else ("", self.settings)
         return SideBySide(missing, *start, self.tokenizer, self.cache, threads=threads, questions=questions)
@@ -222,8 +222,9 @@ def its_turn(folder: Path, wait: Say = lambda who: None) -> Iterator[None]:
     lock: RunLock | None = None
     while lock is None:
         try:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = RunLock(folder.parent, name=lock_name(folder), what="cache")
+            where, name = lock_of(folder)
+            where.mkdir(parents=True, exist_ok=True)
+            lock = RunLock(where, name=name, what="cache")
         except InUseError as error:
             if waited >= told:
                 told = max(2 * told, TOLD_AGAIN)
@@ -236,9 +237,9 @@ def its_turn(folder: Path, wait: Say = lambda who: None) -> Iterator[None]:
         yield
 
 
-def lock_name(folder: Path) -> str:
-    """Of the file beside a model's folder that whoever makes it holds; a few bytes, which stay."""
-    return f".{folder.name}.lock"
+def lock_of(folder: Path) -> tuple[Path, str]:
+    """Folder and name of the file that whoever makes a model of the cache holds; a few bytes, which stay."""
+    return folder.parent.parent / "making", f"{folder.name}.lock"
 
 
 def store(model: nn.Module, tokenizer: Any, folder: Path, *, seconds: float) -> None:
