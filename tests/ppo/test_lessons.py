@@ -52,9 +52,18 @@ KINDS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(("adapter", "critic"), [("lora", "shared"), ("lora", "separate"), ("full", "shared")])
+POLICIES = [("lora", "shared"), ("lora", "separate"), ("full", "shared")]
+QUICK = [(*POLICIES[0], kind) for kind in ("default", "cut short", "more updates than are prepared", "the anchored term alone")]
+QUICK += [(*policy, "default") for policy in POLICIES[1:]]
+
+
 @pytest.mark.parametrize(
-    "kind", [pytest.param(kind, marks=[pytest.mark.slow] * (kind in ("no anchored term", "no retain term"))) for kind in KINDS]
+    ("adapter", "critic", "kind"),
+    [
+        pytest.param(*policy, kind, marks=[pytest.mark.slow] * ((*policy, kind) not in QUICK))
+        for kind in KINDS
+        for policy in POLICIES
+    ],
 )
 def test_a_thread_changes_no_number(make: Make, adapter: str, critic: str, kind: str) -> None:
     """Also where a step stops after its first updates, and what was drawn ahead is put back."""
