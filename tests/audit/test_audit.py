@@ -17,7 +17,7 @@ from deattrib.attribution.scorer import Rows
 from deattrib.audit.probes import KINDS
 from deattrib.audit.settings import AuditSettings
 from deattrib.audit.truth import mean_log_probs
-from deattrib.cli.audit import parse_scorer, split_scorers, table
+from deattrib.cli.audit import table
 from deattrib.corpus.settings import load_corpus
 from deattrib.errors import ConfigError, PluginError, RunError
 from deattrib.runs.audit import AuditResult, audit, make_plan
@@ -196,17 +196,3 @@ def test_it_is_refused_before_anything_is_trained(done: AuditResult, config: Run
     with pytest.raises(RunError, match="no checkpoints"):
         audit(config, {"loss": "loss"}, SETTINGS, output=tmp_path, run=tmp_path, cache=cache)
     assert not (tmp_path / "audit.json").exists()
-
-
-def test_scorers_on_the_command_line() -> None:
-    text = "classifier, min-k:reference=base:share=0.1,exact:owners=[a,b],./my.py:Mine,classifier"
-    parts = split_scorers(text)
-    assert parts == ["classifier", "min-k:reference=base:share=0.1", "exact:owners=[a,b]", "./my.py:Mine"]
-    assert [parse_scorer(part) for part in parts] == [
-        "classifier",
-        {"name": "min-k", "reference": "base", "share": 0.1},
-        {"name": "exact", "owners": ["a", "b"]},
-        "./my.py:Mine",
-    ]
-    with pytest.raises(ConfigError, match="no setting of a scorer"):
-        parse_scorer("exact:a.b=1")

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deattrib.cli.audit import parse_scorer, split_scorers
 from deattrib.cli.run import Threads, quiet_libraries
+from deattrib.cli.specs import parse_spec, split_specs
 from deattrib.report.text import visible
 
 COLUMNS = (("original", "original"), ("unlearned", "unlearned"), ("oracle", "oracle"), ("oracle_second", "oracle 2"))
@@ -27,9 +27,7 @@ def attack(
     from deattrib.errors import ConfigError
 
     specs = (
-        None
-        if attacks is None
-        else [parse_scorer(text, option="--attacks", kind="an attack") for text in split_scorers(attacks)]
+        None if attacks is None else [parse_spec(text, option="--attacks", kind="an attack") for text in split_specs(attacks)]
     )
     if specs == []:
         raise ConfigError("--attacks names nothing; leave it out for all attacks, or see `deattrib plugins`.")

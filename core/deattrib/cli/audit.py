@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from deattrib.cli.run import Set, Threads, quiet_libraries
+from deattrib.cli.specs import parse_spec, split_specs
 
 Owners = Annotated[int, typer.Option(min=1, help="Owners that are left out one at a time, forget owners first.")]
 
@@ -39,7 +39,7 @@ def audit(
     config, run = _config(target, set_ or [], seed)
     sizes = {"owners": owners, "seeds": seeds, "rows": rows, "subsets": subsets, "subset_seeds": subset_seeds}
     settings = validate(AuditSettings, {**sizes, "max_minutes": max_minutes}, source="deattrib audit")
-    specs = {text: parse_scorer(text) for text in split_scorers(scorers)}
+    specs = {text: parse_spec(text) for text in split_specs(scorers)}
     if not specs:
         raise ConfigError("--scorers names nothing; leave it out for the usual ones, or see `deattrib plugins`.")
     folder = output or default_output(config.name, config.seed)
@@ -73,28 +73,6 @@ def _config(target: str, overrides: list[str], seed: int | None) -> tuple[Any, P
 
         return build_config(data=read_config(path), overrides=overrides, seed=seed), path
     return build_config(path=path, overrides=overrides, seed=seed), None
-
-
-def split_scorers(text: str) -> list[str]:
-    """Names at commas outside brackets; each once, in order."""
-    return list(dict.fromkeys(part.strip() for part in re.split(r",(?![^\[]*\])", text) if part.strip()))
-
-
-def parse_scorer(text: str, *, option: str = "--scorers", kind: str = "a scorer") -> str | dict[str, Any]:
-    """'name', or 'name:key=value:key=value' as a mapping; `file.py:Class` stays one name."""
-    from deattrib.errors import ConfigError
-    from deattrib.runs.overrides import parse_override
-
-    parts = text.split(":")
-    name = ":".join(part for part in parts if "=" not in part)
-    spec: dict[str, Any] = {"name": name}
-    for part in parts:
-        if "=" in part:
-            keys, value = parse_override(part)
-            if len(keys) != 1 or keys[0] == "name":
-                raise ConfigError(f"{option} {text!r}: {part!r} is no setting of {kind}; expected name:key=value.")
-            spec[keys[0]] = value
-    return spec if len(spec) > 1 else name
 
 
 def default_output(name: str, seed: int) -> Path:

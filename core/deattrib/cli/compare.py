@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from deattrib.cli.audit import parse_scorer, split_scorers
 from deattrib.cli.run import Set, quiet_libraries
+from deattrib.cli.specs import parse_spec, split_specs
 
 MOST_SHOWN = 72  # letters of an entry's name
 Seeds = Annotated[str, typer.Option(help="Whole numbers separated by commas.")]
@@ -63,8 +63,8 @@ def compare(
     known = read_tuned(tuned) if tuned else {}
     matrix = Matrix(
         base,
-        {text: parse_scorer(text, option="--rewards") for text in split_scorers(rewards)},
-        {text: parse_scorer(text, option="--methods", kind="a method") for text in split_scorers(methods)},
+        {text: parse_spec(text, option="--rewards") for text in split_specs(rewards)},
+        {text: parse_spec(text, option="--methods", kind="a method") for text in split_specs(methods)},
         whole_numbers(seeds, "--seeds"),
         read_variants(variants) if variants else {},
         {name: one.settings for name, one in known.items()},

@@ -23,9 +23,16 @@ def show(
 ) -> None:
     """Build the config as `run` does, and print what the run would take."""
     from deattrib.cli.run import quiet_libraries
+    from deattrib.cli.specs import optional_spec
     from deattrib.runs.config import build_config
 
-    config = build_config(path=path, overrides=set_ or [], reward=reward, method=method, seed=seed)
+    config = build_config(
+        path=path,
+        overrides=set_ or [],
+        reward=optional_spec(reward, option="--reward"),
+        method=optional_spec(method, option="--method", kind="a method"),
+        seed=seed,
+    )
     quiet_libraries()
     import torch
 

@@ -70,9 +70,9 @@ def _names(text: str | None) -> tuple[str, ...] | None:
 
 
 def _scorers(text: str | None, option: str) -> tuple[Any, ...] | str | None:
-    from deattrib.cli.audit import parse_scorer, split_scorers
+    from deattrib.cli.specs import parse_spec, split_specs
 
-    return text if text in (None, "all", "none") else tuple(parse_scorer(part, option=option) for part in split_scorers(text))
+    return text if text in (None, "all", "none") else tuple(parse_spec(part, option=option) for part in split_specs(text))
 
 
 def plain(value: Any) -> Any:

@@ -11,9 +11,19 @@ import typer
 Set = Annotated[
     list[str] | None, typer.Option("--set", metavar="A.B=C", help="Override one setting; may be given several times.")
 ]
-Reward = Annotated[str | None, typer.Option(help="The scorer: a name (see `deattrib plugins`), FILE.py:Class or module:Class.")]
+Reward = Annotated[
+    str | None,
+    typer.Option(
+        help="The scorer: a name (see `deattrib plugins`), FILE.py:Class or module:Class; settings after colons: "
+        "classifier:backbone=causal."
+    ),
+]
 Method = Annotated[
-    str | None, typer.Option(help="How to unlearn: dareu, a baseline such as npo (see `deattrib plugins`), or FILE.py:Class.")
+    str | None,
+    typer.Option(
+        help="How to unlearn: dareu, a baseline such as npo (see `deattrib plugins`), or FILE.py:Class; settings after colons: "
+        "npo:beta=0.5."
+    ),
 ]
 Seed = Annotated[int | None, typer.Option(min=0, help="Seed of everything random.")]
 Output = Annotated[Path | None, typer.Option(help="Folder of the run; by default runs/NAME-[METHOD-]REWARD-seedN.")]
@@ -75,11 +85,19 @@ def carry_out(
     threads: int | None,
 ) -> None:
     """Build the config, run, and print the table and where the report is."""
+    from deattrib.cli.specs import optional_spec
     from deattrib.runs.config import build_config
 
     config = None
     if resume is None:
-        config = build_config(path=path, data=data, overrides=set_ or [], reward=reward, method=method, seed=seed)
+        config = build_config(
+            path=path,
+            data=data,
+            overrides=set_ or [],
+            reward=optional_spec(reward, option="--reward"),
+            method=optional_spec(method, option="--method", kind="a method"),
+            seed=seed,
+        )
     quiet_libraries()
     import torch
 

@@ -16,7 +16,9 @@ def score(
     corpus: Annotated[Path, typer.Option(help="JSONL of owner, prompt, response; or a config (.yaml) as for `run`.")],
     scorer: Annotated[
         str | None,
-        typer.Option(help="A name (see `deattrib plugins`), FILE.py:Class or module:Class; else the config's reward."),
+        typer.Option(
+            help="A name (see `deattrib plugins`), FILE.py:Class or module:Class, settings after colons; else the reward."
+        ),
     ] = None,
     model: Annotated[str | None, typer.Option(help="The original model: folder or hub id; else as the config says.")] = None,
     forget: Annotated[
@@ -36,10 +38,12 @@ def score(
 ) -> None:
     """Score responses: for each row and owner the raw score and the calibrated attribution."""
     from deattrib.cli.run import quiet_libraries
+    from deattrib.cli.specs import optional_spec
     from deattrib.runs.scoring import ScoreRequest, score_file
 
+    spec = optional_spec(scorer, option="--scorer")
     request = ScoreRequest(
-        file, corpus, model, scorer, tuple(forget or ()), tuple(owner or ()), tuple(set_ or ()), seed, output, overwrite
+        file, corpus, model, spec, tuple(forget or ()), tuple(owner or ()), tuple(set_ or ()), seed, output, overwrite
     )  # fmt: skip
     loaded = False
 

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from deattrib.cli.audit import parse_scorer
 from deattrib.cli.compare import (
     Executor,
     ExecutorSet,
@@ -19,6 +18,7 @@ from deattrib.cli.compare import (
     whole_numbers,
 )
 from deattrib.cli.run import Reward, Set, quiet_libraries
+from deattrib.cli.specs import parse_spec
 
 
 def tune(
@@ -39,7 +39,7 @@ def tune(
     """Search learning rate, steps and a method's own weights by the score, on seeds that are never reported."""
     base = settings_of(target, set_ or [])
     if reward is not None:
-        base["reward"] = reward
+        base["reward"] = parse_spec(reward, option="--reward")
     numbers, others = whole_numbers(seeds, "--seeds"), whole_numbers(reported, "--reported")
     quiet_libraries()
     from deattrib.runs.prepare import cache_folder
@@ -48,7 +48,7 @@ def tune(
     with told_when_interrupted():
         best = carry_out(
             base,
-            parse_scorer(method, option="METHOD", kind="a method"),
+            parse_spec(method, option="METHOD", kind="a method"),
             budget=budget,
             seeds=numbers,
             reported=others,

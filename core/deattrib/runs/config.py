@@ -170,8 +170,8 @@ def build_config(
     path: Path | None = None,
     data: Mapping[str, Any] | None = None,
     overrides: Sequence[str] = (),
-    reward: str | None = None,
-    method: str | None = None,
+    reward: str | Mapping[str, Any] | None = None,
+    method: str | Mapping[str, Any] | None = None,
     seed: int | None = None,
 ) -> RunConfig:
     """One config from a preset, a file or mapping, `--set` items and flags, each over the one before.

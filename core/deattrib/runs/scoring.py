@@ -7,7 +7,7 @@ end, and never over another file unless that is asked for.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,7 @@ class ScoreRequest:
         file: rows with the columns prompt, response and, if they have one, owner; other columns are kept.
         corpus: a JSONL file of owner, prompt and response, or a config file (.yaml) as for `deattrib run`.
         model: the original model, a folder or hub id; None: as the config says.
-        scorer: a name, FILE.py:Class or module:Class; None: the config's reward.
+        scorer: a name, FILE.py:Class or module:Class, or a mapping with settings; None: the config's reward.
         forget: on whose prompts the scale is measured; empty: as the corpus says, of a JSONL file the second half.
         owners: whom to score against; empty: everybody in the corpus.
         overrides: settings as `--set` takes them.
@@ -48,7 +48,7 @@ class ScoreRequest:
     file: Path
     corpus: Path
     model: str | None = None
-    scorer: str | None = None
+    scorer: str | Mapping[str, Any] | None = None
     forget: tuple[str, ...] = ()
     owners: tuple[str, ...] = ()
     overrides: tuple[str, ...] = ()
