@@ -77,5 +77,11 @@ def test_collapse_is_utility_or_gibberish(make_run: Make) -> None:
     utility = make_run().rows["oracle"]["model_utility"]  # type: ignore[index]
     assert "0.89 ×" in collapse(make_run(model_utility=0.89 * utility).rows)[0]
     assert collapse(make_run(model_utility=0.91 * utility).rows) == []
+    worse = make_run(model_utility=0.85 * utility).rows
+    original = {**worse["original"], "model_utility": 0.9 * utility}  # type: ignore[dict-item]
+    assert collapse(worse) == ["utility 0.85 × the oracle's"]
+    assert collapse({**worse, "original": original}) == []  # 0.94 of what was there before
+    original["model_utility"] = 0.95 * utility
+    assert collapse({**worse, "original": original}) == ["utility 0.895 × the original's"]
     assert "6%" in collapse(make_run(gibberish_rate=0.06).rows)[0]
     assert collapse(make_run(gibberish_rate=0.05).rows) == []

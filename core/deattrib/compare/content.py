@@ -15,7 +15,17 @@ from typing import Any
 
 from deattrib.compare.folders import ENGINE, ComparedRun, by_entry
 from deattrib.compare.resampling import resampled
-from deattrib.compare.score import ATTACKS, GROUPS, PARTS, attack_figure, closenesses, collapse, score, score_of_group
+from deattrib.compare.score import (
+    ATTACKS,
+    GROUPS,
+    PARTS,
+    attack_figure,
+    closenesses,
+    collapse,
+    kept_utility,
+    score,
+    score_of_group,
+)
 from deattrib.compare.settings import mixtures, settings_of
 from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.intervals import percentile_interval
@@ -161,17 +171,11 @@ def _run(run: ComparedRun, over: Collection[str], beside: Path) -> dict[str, Any
         "score": score(parts, over),
         "closeness": parts,
         "groups": {group: score_of_group(parts, over, group) for group in GROUPS},
-        "utility": _utility(run),
+        "utility": kept[0] if (kept := kept_utility(run.rows)) else None,
         "collapsed": collapse(run.rows),
         "seconds": figure(mapping(mapping(run.metrics).get("seconds")).get("unlearn")),
         "error": run.error if run.metrics is None else "",
     }
-
-
-def _utility(run: ComparedRun) -> float | None:
-    """Model utility over the oracle's."""
-    mine, oracle = (figure(mapping(run.rows.get(row)).get("model_utility")) for row in ("unlearned", "oracle"))
-    return mine / oracle if mine is not None and oracle else None
 
 
 def _rank(entry: Mapping[str, Any]) -> tuple[int, float]:

@@ -132,7 +132,7 @@ def _interval(entry: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _placed(content: Mapping[str, Any], numbers: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Entries of the trade-off: what is kept of the oracle's utility, how much is forgotten."""
+    """Entries of the trade-off: what is kept of the utility (`kept_utility`), how much is forgotten."""
     found = []
     for entry in content["entries"]:
         points = [
@@ -152,7 +152,7 @@ def _trade_off(placed: Sequence[Mapping[str, Any]]) -> Markup:
         f"{entry['number']} {entry['name']}: {plain(round(entry['median'][0], 2))}, {plain(round(entry['median'][1], 2))}"
         for entry in placed
     )
-    return trade_off(said, placed, wall=UTILITY_FLOOR, across="utility / oracle’s", up="forgotten")
+    return trade_off(said, placed, wall=UTILITY_FLOOR, across="utility kept", up="forgotten")
 
 
 def _attacks(content: Mapping[str, Any], numbers: Mapping[str, int]) -> list[tuple[str, str, Markup]]:

@@ -24,7 +24,7 @@ LEAST = 0.01
 FLOOR = 0.05
 """Original and oracle nearer than this leave no distance to measure with; this one is taken instead."""
 UTILITY_FLOOR = 0.9
-"""Model utility below this share of the oracle's is a collapse."""
+"""Model utility below this share of the oracle's, or of the original's where that is lower, is a collapse."""
 GIBBERISH_CEILING = 0.05
 """A share of gibberish answers above this is a collapse."""
 ATTACKS = "attacks"
@@ -96,13 +96,26 @@ def score_of_group(parts: Mapping[str, float], over: Collection[str], group: Gro
     return score(parts, [part.key for part in PARTS if part.group == group and part.key in over])
 
 
+def kept_utility(rows: Rows, row: str = "unlearned") -> tuple[float, str] | None:
+    """Model utility over the lower of the oracle's and the original's, and whose that is; None where the oracle has none.
+
+    Unlearning is not to be blamed for what the original lacked: a model that was fine-tuned on fewer rows can be ahead of it.
+    """
+    mine, oracle, original = (figure(mapping(rows.get(name)).get("model_utility")) for name in (row, "oracle", "original"))
+    if mine is None or not oracle:
+        return None
+    if original and original < oracle:
+        return mine / original, "original"
+    return mine / oracle, "oracle"
+
+
 def collapse(rows: Rows, row: str = "unlearned") -> list[str]:
     """Why a model is no contender, in words; empty for one that still works."""
-    mine, oracle = mapping(rows.get(row)), mapping(rows.get("oracle"))
+    mine = mapping(rows.get(row))
     reasons = []
-    utility, reference = figure(mine.get("model_utility")), figure(oracle.get("model_utility"))
-    if utility is not None and reference is not None and utility < UTILITY_FLOOR * reference:
-        reasons.append(f"utility {plain(round(utility / reference, 3))} × the oracle's")
+    kept = kept_utility(rows, row)
+    if kept is not None and kept[0] < UTILITY_FLOOR:
+        reasons.append(f"utility {plain(round(kept[0], 3))} × the {kept[1]}'s")
     gibberish = figure(mine.get("gibberish_rate"))
     if gibberish is not None and gibberish > GIBBERISH_CEILING:
         reasons.append(f"{gibberish:.0%} gibberish")

@@ -75,7 +75,7 @@ def _columns() -> list[Column]:
         found.append(
             Column(part.label, about, unit, find, lambda e, _, k=part.key: _median(e["closeness"].get(k)))  # type: ignore[misc]
         )
-    collapsed = "utility under 0.9 × the oracle’s or more than 5 % gibberish is a collapse."
+    collapsed = "utility under 0.9 × the oracle’s (the original’s if that is lower) or more than 5 % gibberish is a collapse."
     for title, key, unit, about, worth in (
         ("extraction", "extraction_strength", "score", "Closer to the oracle’s is better; no part of the score.",
          _to_oracle("extraction_strength")),
