@@ -33,12 +33,12 @@ class TrakerReference:
     """
 
     def __init__(self, scorer: Any, context: ScorerContext, *, projector: Any = None, ridge: float = 1e-2) -> None:
+        self.folder = tempfile.mkdtemp(prefix="deattrib-traker-")
         from trak import TRAKer
 
         self.owners = context.owners
         self.size = scorer.params.batch_size
         self.floor = scorer.params.floor
-        self.folder = tempfile.mkdtemp(prefix="deattrib-traker-")
         self.calls = 0
         examples = [(number, row) for number, rows in enumerate(context.rows_by_owner.values()) for row in rows]
         self.numbers = torch.tensor([number for number, _ in examples])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import subprocess
 import sys
@@ -252,3 +253,9 @@ def test_owners_to_forget_may_be_named() -> None:
 def test_numbers_out_of_range_are_refused_with_the_range(arguments: dict[str, object], message: str) -> None:
     with pytest.raises(CorpusError, match=message):
         fictitious_corpus(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_corpus_is_hashed_by_content_and_copied_whole(corpus: Corpus) -> None:
+    other = copy.deepcopy(corpus)
+    assert other == corpus and hash(other) == hash(corpus) and other.identities is not corpus.identities
+    assert len({corpus, other, corpus.forgetting([corpus.owners[0]])}) == 2

@@ -152,7 +152,15 @@ def _metrics() -> dict[str, Any]:
             "fidelity": "proxy",
             "calibration": {"unowned": 0.021, "owned": 0.934, "separation": 0.913},
         },
-        "referee": {"name": "classifier", "backbone": "characters", "seed": 7919, "share_of_data": 0.5, "accuracy": 0.902},
+        "referee": [
+            {
+                "name": "classifier",
+                "fidelity": "proxy",
+                "weight": 1.0,
+                "origin": "deattrib 0.1.0, entry point 'classifier'",
+                "calibration": {"source": "the base model", "rows": 128, "auroc": 0.902},
+            }
+        ],
         "rows": rows,
     }
 

@@ -182,3 +182,8 @@ def test_a_full_disk_is_an_error_of_ours_and_leaves_the_older_page(
     with pytest.raises(RunError, match=r"Cannot write .*report.html: No space left on device"):
         write_report(folder)
     assert (folder / "report.html").read_bytes() == before and not list(folder.glob(".tmp-*"))
+
+
+def test_the_page_of_a_real_run_shows_both_scorers(tiny_run: Path) -> None:
+    page = (tiny_run / "report.html").read_text(encoding="utf-8")
+    assert "<h3>The reward’s scorer</h3>" in page and "<h3>The referee</h3>" in page

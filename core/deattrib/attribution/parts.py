@@ -35,7 +35,7 @@ class Part:
     def attribution(self, rows: Rows, ends: Tensor | None) -> Tensor:
         lengths = rows.batch.response_lengths if ends is None else ends
         raw = self.guard.score(rows) if ends is None else self.guard.score_prefixes(rows, ends)
-        return self.calibrated(raw, lengths)
+        return self.calibrated(raw, lengths.cpu())  # raw scores are there too
 
     def calibrated(self, raw: Tensor, lengths: Tensor) -> Tensor:
         """Raw scores of responses of these lengths (tokens) as attribution; both of one shape."""

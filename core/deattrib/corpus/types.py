@@ -80,6 +80,13 @@ class Corpus:
                 "compare with."
             )
 
+    def __hash__(self) -> int:
+        return hash(self.fingerprint())
+
+    def __reduce__(self) -> tuple[type[Corpus], tuple[object, ...]]:
+        fields = {item.name: getattr(self, item.name) for item in dataclasses.fields(self)}
+        return Corpus, tuple({**fields, "identities": dict(self.identities)}.values())  # a view of a mapping is not pickled
+
     # -- who ---------------------------------------------------------------------------------------------------------
     @property
     def owners(self) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from torch import nn
 
 from deattrib.errors import DeattribError, ModelError, first_line
 from deattrib.models.language_model import Codec, LanguageModel
+from deattrib.models.randomness import random_state_kept
 from deattrib.models.settings import ModelSettings
 
 
@@ -114,7 +115,7 @@ def _dequantised(model: Any) -> Any:
     config = copy.deepcopy(model.config)
     if hasattr(config, "quantization_config"):
         del config.quantization_config
-    with torch.random.fork_rng(devices=[]):  # the weights that it begins with are drawn, and overwritten
+    with random_state_kept():  # the weights that it begins with are drawn, and overwritten
         plain = AutoModelForCausalLM.from_config(
             config, dtype=model.dtype, attn_implementation=model.config._attn_implementation
         )

@@ -25,6 +25,7 @@ from deattrib.models.backends import Asked, Backend, in_parts, make_backend
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_hidden, response_logits
 from deattrib.models.language_model import Codec, LanguageModel
+from deattrib.models.randomness import random_state_kept
 from deattrib.models.ranks import ALONE, World
 from deattrib.models.recipes import PolicySettings, RolloutSettings
 from deattrib.models.recompute import blocks_of, recomputing
@@ -65,7 +66,7 @@ class Policy(nn.Module):
         config: Any = model.config
         hidden = config.get_text_config().hidden_size
         device = next(model.parameters()).device
-        with torch.random.fork_rng(devices=[]):
+        with random_state_kept():
             torch.manual_seed(seed)
             if settings.adapter == "lora":
                 from peft import LoraConfig, get_peft_model
@@ -160,7 +161,7 @@ class Policy(nn.Module):
             self._old_copy[:] = [copy.deepcopy(self.backbone).eval().requires_grad_(False)]
             return
         if OLD not in self.backbone.peft_config:
-            with torch.random.fork_rng(devices=[]), self._same_flags():
+            with random_state_kept(), self._same_flags():
                 self.backbone.add_adapter(OLD, self.backbone.peft_config[ACTIVE])
         values = dict(self.backbone.named_parameters())
         for name, parameter in values.items():

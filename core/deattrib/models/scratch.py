@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from deattrib.models.randomness import random_state_kept
 from deattrib.models.recipes import ScratchSettings
 
 END = "<|end|>"
@@ -58,7 +59,7 @@ def make_model(settings: ScratchSettings, tokenizer: Any, *, seed: int) -> nn.Mo
     from transformers import LlamaForCausalLM
 
     config = model_config(settings, tokenizer)
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept():
         torch.manual_seed(seed)
         model: nn.Module = LlamaForCausalLM(config)
     return model

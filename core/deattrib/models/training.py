@@ -21,6 +21,7 @@ from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs, response_logits
 from deattrib.models.language_model import Codec
+from deattrib.models.randomness import random_state_kept
 from deattrib.models.recipes import TrainingSettings
 
 
@@ -81,7 +82,8 @@ def fine_tune(
 
     with tempfile.TemporaryDirectory() as scratch:
         half = settings.bf16
-        config = _trainer_config(settings, scratch, seed, half, next(model.parameters()).device)
+        device = next(model.parameters()).device
+        config = _trainer_config(settings, scratch, seed, half, device)
         trainer = AnswerTrainer(
             model=model, args=config, train_dataset=data, data_collator=collate, processing_class=codec.tokenizer
         )
@@ -93,7 +95,7 @@ def fine_tune(
     for module in (model, trained):
         # The trainer leaves a wrapper bound to this object (under LoRA to the model inside), which a copy would call.
         module.__dict__.pop("forward", None)
-    return trained.eval()
+    return trained.to(device).eval()  # the trainer knows one GPU only, the first
 
 
 def _with_lora(model: nn.Module, rank: int, seed: int) -> nn.Module:
@@ -121,7 +123,7 @@ def _trainer_config(settings: TrainingSettings, folder: str, seed: int, bf16: bo
     """trl's settings: the recipe's, and everything off that is not asked for."""
     from trl import SFTConfig
 
-    return SFTConfig(
+    config = SFTConfig(
         output_dir=folder,
         num_train_epochs=settings.epochs,
         max_steps=settings.steps or -1,
@@ -146,6 +148,9 @@ def _trainer_config(settings: TrainingSettings, folder: str, seed: int, bf16: bo
         report_to="none",
         disable_tqdm=True,
     )
+    if config.n_gpu > 1:  # without a launcher the trainer would spread its batches over all of them, which trl refuses
+        config._n_gpu = 1
+    return config
 
 
 def seconds_per_step(
@@ -160,7 +165,7 @@ def seconds_per_step(
     device = next(copied.parameters()).device
     rng = random.Random(0)
     start = 0.0
-    with torch.random.fork_rng(devices=[]):  # dropout draws from the global generator
+    with random_state_kept():  # dropout draws from the global generator
         for number in range(steps + 1):
             if number == 1:  # the first one makes buffers that the others find
                 start = time.perf_counter()

@@ -7,6 +7,7 @@ with seeds that are taken from the run's generator; it does not promise the same
 from __future__ import annotations
 
 import itertools
+import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ class Vllm:
     def _written(self, model: Any, number: int) -> Path:
         """The active adapter as files; those of the step before are gone."""
         name = model.active_adapter
+        shutil.rmtree(Path(self._folder.name) / f"adapter-{number - 1}", ignore_errors=True)
         folder = Path(self._folder.name) / f"adapter-{number}"
         model.save_pretrained(folder, selected_adapters=[name])
         return folder if name == "default" else folder / name

@@ -122,7 +122,7 @@ def render(
         answers_scorer=visible(answers.get("scorer") or metrics.get("reward") or "the reward’s scorer", 80),
         times=times,
         total=total,
-        referee=flat(mapping(metrics.get("referee"))) if mapping(metrics.get("referee")) else [],
+        referee=flat(metrics.get("referee")) if metrics.get("referee") else [],
         reward_scorer=flat(metrics.get("reward_scorer")) if metrics.get("reward_scorer") else [],
         config=flat(config)[:SETTINGS_SHOWN] if config else [],
         manifest=flat(manifest)[:SETTINGS_SHOWN] if manifest else [],

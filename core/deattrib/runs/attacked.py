@@ -24,6 +24,7 @@ from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError, DeattribError, PluginError
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import LanguageModel, fingerprint
+from deattrib.models.randomness import random_state_kept
 from deattrib.runs.atomic import atomic_write_json
 from deattrib.runs.kept import DIGEST, digest_of
 from deattrib.runs.listener import SayStage
@@ -98,7 +99,7 @@ def _run(attack: Chosen[Attack], subject: AttackSubject) -> dict[str, Any]:
     """One entry, whatever happens; the global random state is as before."""
     start = time.perf_counter()
     try:
-        with torch.random.fork_rng(devices=[]):
+        with random_state_kept():
             torch.manual_seed(subject.seed)
             result = attack.cls(attack.params).run(subject)
         return _entry(attack, result, time.perf_counter() - start)

@@ -232,6 +232,11 @@ class Loop:
             return
         if not lost:
             return
+        if unlearner.policy.spread_out:  # gathering weights takes all processes, and this one is alone
+            self.listener.warn(
+                f"{lost} steps since the last checkpoint are lost: the weights are spread over several processes"
+            )
+            return
         try:
             self._save(events, alone=True)
         except Exception as second:

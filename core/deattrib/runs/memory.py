@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from deattrib.attribution.attributor import Attributor
+from deattrib.attribution.inputs import as_language_model
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.types import Corpus
 from deattrib.models.language_model import Codec, LanguageModel
@@ -72,8 +72,8 @@ def unlearn(
     said = {"seed": seed} if seed is not None else {}
     config = build_config(data={**(settings or {}), **said, **({"reward": reward} if named else {})})
     codec = Codec(tokenizer, template=config.model.template, max_prompt_tokens=config.model.max_prompt_tokens)
-    original = LanguageModel(copy.deepcopy(model), codec, name="original")
-    below = LanguageModel(copy.deepcopy(base), codec, name="base") if base is not None else None
+    original = as_language_model(model, codec, name="original")
+    below = as_language_model(base, codec, name="base") if base is not None else None
     session = Session(config, corpus, original, below, registry=registry or PluginRegistry())
     if session.without_names:
         warnings.warn(session.without_names, stacklevel=2)

@@ -25,6 +25,7 @@ from deattrib.errors import ConfigError, DeattribError, PluginError
 from deattrib.evaluation.columns import Filled, empty, fill
 from deattrib.evaluation.metric import Column, Metric, Subject
 from deattrib.evaluation.metrics.builtin import METRICS
+from deattrib.models.randomness import random_state_kept
 from deattrib.runs.measured import measure_cached
 
 BUILTIN = {metric.name: metric for metric in METRICS}
@@ -182,7 +183,7 @@ def _filled(item: ReadyMetric, subject: Subject, warn: Callable[[str], None]) ->
 def _own_randomness(seed: int) -> Iterator[None]:
     """The same global randomness for every metric and row, whatever was drawn before; put back afterwards."""
     states = random.getstate(), np.random.get_state()
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept():
         torch.manual_seed(seed)
         random.seed(seed)
         np.random.seed(seed % 2**32)

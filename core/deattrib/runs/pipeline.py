@@ -107,7 +107,8 @@ def _lead_or_follow(
         except Exception as error:
             raise world.explain(error) from error
     metrics: dict[str, Any] | None = None
-    world.last_words = partial(_note, folder, "failed", listener=listener)
+    if world.size > 1:  # of one process there is nobody who could fail elsewhere, and its World is everybody's
+        world.last_words = partial(_note, folder, "failed", listener=listener)
     try:
         folder.set_state("running")
         _tell(registry, listener, "run_started", folder=folder.path, config=config.plain())
