@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import warnings
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -116,15 +117,22 @@ class CausalBackend:
         return True
 
     def _save(self, path: Path) -> None:
-        """Beside, then renamed: a reader sees the whole file or none."""
+        """Beside, then renamed: a reader sees the whole file or none. A cache that cannot be written costs a warning."""
+        from safetensors import SafetensorError
         from safetensors.torch import save_file
 
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-            staged = Path(folder) / path.name
-            values = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
-            save_file(values, staged, {"digest": _digest(values)})
-            staged.replace(path)
+        values = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                staged = Path(folder) / path.name
+                save_file(values, staged, {"digest": _digest(values)})
+                staged.replace(path)
+        except (OSError, SafetensorError) as error:
+            warnings.warn(
+                f"The fitted classifier is not kept for another time: {path}: {error}. DEATTRIB_CACHE says where the cache is.",
+                stacklevel=3,
+            )
 
     def _read(self, ids: list[list[int]]) -> Tensor:
         """[B, T + 1, classes]: logits after 0, 1, ... T kept tokens."""

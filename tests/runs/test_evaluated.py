@@ -59,6 +59,16 @@ def test_what_is_read_back_is_what_was_measured(model: LanguageModel, tiny_corpu
     assert same(evaluate_cached(model, parts, SETTINGS, **asked), fresh)
 
 
+def test_a_cache_that_cannot_be_written_costs_a_warning_and_no_figure(
+    model: LanguageModel, tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    (tmp_path / "evaluations").write_text("a file where the folder belongs")
+    parts = evaluation_rows(tiny_corpus, SETTINGS)
+    with pytest.warns(UserWarning, match="Not kept for another time: .*evaluations.*DEATTRIB_CACHE"):
+        found = evaluate_cached(model, parts, SETTINGS, weights=fingerprint(model.model), cache=tmp_path)
+    assert same(found, evaluate_parts(model, parts, SETTINGS))
+
+
 def test_other_weights_questions_or_lengths_are_other_files(model: LanguageModel, tiny_corpus: Corpus, tmp_path: Path) -> None:
     parts = evaluation_rows(tiny_corpus, SETTINGS)
     other = copy.deepcopy(model.model)

@@ -26,7 +26,7 @@ from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import LanguageModel, fingerprint
 from deattrib.models.randomness import random_state_kept
 from deattrib.runs.atomic import atomic_write_json
-from deattrib.runs.kept import DIGEST, digest_of
+from deattrib.runs.kept import DIGEST, digest_of, written_if_possible
 from deattrib.runs.listener import SayStage
 from deattrib.runs.manifest import library_versions
 
@@ -89,10 +89,13 @@ def attack_models(
                     reason = f"{attack.who} changed the weights of {name!r}: what changes weights works on subject.copy()."
                     kept = _entry(attack, None, kept["seconds"], reason)
                 elif path is not None and kept["error"] is None:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    atomic_write_json(path, {**kept, DIGEST: digest_of(kept)})
+                    _store(path, kept)
             found[name][attack.name] = kept
     return found
+
+
+def _store(path: Path, entry: dict[str, Any]) -> None:
+    written_if_possible(path, lambda: atomic_write_json(path, {**entry, DIGEST: digest_of(entry)}))
 
 
 def _run(attack: Chosen[Attack], subject: AttackSubject) -> dict[str, Any]:

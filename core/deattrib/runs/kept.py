@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deattrib.errors import RunError
 from deattrib.runs.atomic import atomic_write_bytes
 
 DIGEST = "digest"
 
 
 def keep(path: Path, arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str] | None = None) -> None:
-    """Write arrays and texts to a safetensors file; its folder is made. Raises RunError."""
+    """Write arrays and texts to a safetensors file of the cache, if it can be written (`written_if_possible`)."""
     from safetensors.numpy import save
 
     whole = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
     texts = dict(texts or {})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_bytes(path, save(whole, {**texts, DIGEST: _digest(whole, texts)}))
+    content = save(whole, {**texts, DIGEST: _digest(whole, texts)})
+    written_if_possible(path, lambda: atomic_write_bytes(path, content))
+
+
+def written_if_possible(path: Path, write: Callable[[], None]) -> None:
+    """A file of the cache, its folder made; a warning where that fails: what was computed is worth more than its copy."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write()
+    except (OSError, RunError) as error:
+        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
+        reason = getattr(cause, "strerror", None) or cause
+        warnings.warn(
+            f"Not kept for another time: {path}: {reason}. The run goes on; DEATTRIB_CACHE says where the cache is.",
+            stacklevel=3,
+        )
 
 
 def kept(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]] | None:
