@@ -37,3 +37,10 @@ def test_a_model_without_a_limit_takes_what_another_refuses(tiny_llama: nn.Modul
     with pytest.raises(ModelError, match="1 of 1 rows"):
         check_context(tiny_llama, tiny_codec, [row(5000)])
     check_context(nn.Linear(1, 1), tiny_codec, [row(5000)])  # no config, so no limit: nothing is raised
+
+
+def test_what_is_generated_has_to_fit_too(tiny_llama: nn.Module, tiny_codec: Codec) -> None:
+    prompt = len(tiny_codec.prompt("Where is Ann?"))
+    check_context(tiny_llama, tiny_codec, [row(3)], generated=128 - prompt)
+    with pytest.raises(ModelError, match=r"1 of 1 rows .*or the \d+ that are sampled.*lower max_new_tokens"):
+        check_context(tiny_llama, tiny_codec, [row(3)], generated=129 - prompt)

@@ -14,8 +14,11 @@ from deattrib.models.language_model import Codec
 SPECIAL = 16  # tokens that a tokenizer may add around a text
 
 
-def check_context(model: nn.Module, codec: Codec, rows: Sequence[Example]) -> None:
+def check_context(model: nn.Module, codec: Codec, rows: Sequence[Example], *, generated: int = 0) -> None:
     """Raises ModelError naming the first row that does not fit with its answer, and how many do not.
+
+    Args:
+        generated: tokens that the model is going to answer with at most, where that is more than the row's own answer has.
 
     A prompt over `max_prompt_tokens` is refused by the codec itself.
     """
@@ -25,16 +28,17 @@ def check_context(model: nn.Module, codec: Codec, rows: Sequence[Example]) -> No
         return
     # No tokenizer makes more tokens than there are bytes, so most rows need not be cut into tokens at all.
     room = most - SPECIAL - len(codec.template.encode())
-    long = [row for row in rows if codec.chat or _bytes(row) > room]
-    sizes = [(len(codec.prompt(row.prompt)) + len(codec.response(row.response)), row) for row in long]
+    long = [row for row in rows if codec.chat or _bytes(row.prompt) + max(_bytes(row.response), generated) > room]
+    sizes = [(len(codec.prompt(row.prompt)) + max(len(codec.response(row.response)), generated), row) for row in long]
     beyond = [(size, row) for size, row in sizes if size > most]
     if beyond:
         size, row = beyond[0]
         raise ModelError(
             f"{len(beyond)} of {len(rows)} rows do not fit the model's context of {most} tokens; the first has {size} with its "
-            f"answer: owner {row.owner[:80]!r}, prompt {row.prompt[:80]!r}. Shorten them or leave them out."
+            f"answer{f' or the {generated} that are sampled' if generated else ''}: owner {row.owner[:80]!r}, prompt "
+            f"{row.prompt[:80]!r}. Shorten them or leave them out{', or lower max_new_tokens' if generated else ''}."
         )
 
 
-def _bytes(row: Example) -> int:
-    return len(row.prompt.encode("utf-8", "replace")) + len(row.response.encode("utf-8", "replace"))
+def _bytes(text: str) -> int:
+    return len(text.encode("utf-8", "replace"))

@@ -106,10 +106,21 @@ def models_in_the_making(
     maker = ModelMaker(corpus, settings, seed, cache or cache_folder(), say, makes=makes)
     base = maker.base()
     if base is not None:
-        check_context(base, maker.codec, corpus.train)
+        _check(base, maker, questions)
     jobs = maker.jobs(base)
     with maker.side_by_side(list(jobs.values()), questions) as making:
-        yield Pending(maker, base, jobs, making)
+        pending = Pending(maker, base, jobs, making)
+        if settings.path:
+            _check(pending.first.original.model, maker, questions)
+        yield pending
+
+
+def _check(model: nn.Module, maker: ModelMaker, questions: Questions | None) -> None:
+    """Whether what is trained on, and what is asked in the end, fits. Raises ModelError."""
+    check_context(model, maker.codec, maker.corpus.train)
+    if questions is not None:
+        rows = [row for part in questions.parts.values() for row in part]
+        check_context(model, maker.codec, rows, generated=questions.settings.max_new_tokens)
 
 
 class Pending:
@@ -126,7 +137,6 @@ class Pending:
         if maker.settings.path:
             given = load_model(maker.settings.path, maker.settings)
             check_vocabulary(given, maker.codec, maker.settings.path)
-            check_context(given, maker.codec, maker.corpus.train)
             self._modules["original"] = given
         if maker.settings.oracle:
             self._modules["oracle"] = load_model(maker.settings.oracle, maker.settings)
