@@ -260,7 +260,7 @@ def test_closing_twice_closes_once(codec: Codec) -> None:
 
 
 # -- time --------------------------------------------------------------------------------------------------------------
-def test_time_and_calls_add_up(codec: Codec, rows: Rows) -> None:
+def test_time_adds_up(codec: Codec, rows: Rows) -> None:
     def act(_: Rows) -> Any:
         time.sleep(0.02)
         return [0.0] * 3
@@ -268,7 +268,7 @@ def test_time_and_calls_add_up(codec: Codec, rows: Rows) -> None:
     guard = guarded(scorer_that(act), codec)
     guard.score(rows)
     guard.score(rows)
-    assert guard.calls == 2 and 0.04 <= guard.seconds < 2
+    assert 0.04 <= guard.seconds < 2
 
 
 def test_a_slow_call_is_reported_while_it_runs(codec: Codec, rows: Rows) -> None:
@@ -331,7 +331,6 @@ def test_prefix_scores_do_not_depend_on_the_batch(codec: Codec, rows: Rows) -> N
     whole = guard.score_prefixes(rows, ends)
     apart = torch.cat([guard.score_prefixes(rows[i : i + 1], ends[i : i + 1]) for i in range(3)])
     assert torch.equal(whole, apart)
-    assert torch.equal(guard.last, apart[2:]) if guard.last is not None else pytest.fail("last was not kept")
 
 
 def test_an_override_of_prefixes_is_used_and_checked(codec: Codec, rows: Rows) -> None:

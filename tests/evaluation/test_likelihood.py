@@ -20,7 +20,6 @@ from deattrib.evaluation.likelihood import (
     perplexity,
     row_likelihoods,
     token_figures,
-    truth_ratio,
     truth_ratio_of_losses,
     utility_truth_ratio,
 )
@@ -64,8 +63,8 @@ def test_an_empty_answer_is_its_end_of_sequence(table_model: Maker) -> None:
 def test_truth_ratio_by_hand_in_both_means(table_model: Maker) -> None:
     row = Example("x", "q", "true", paraphrase_response="same", wrong_responses=("no", "never"))
     model = table_model({("q", "same"): [0.4, 0.4], ("q", "no"): [0.1, 0.1], ("q", "never"): [0.3, 0.3]})
-    assert truth_ratio(model, [row])[0] == pytest.approx((0.1 + 0.3) / 2 / 0.4, rel=1e-5)
-    assert truth_ratio(model, [row], mean="geometric")[0] == pytest.approx(math.sqrt(0.1 * 0.3) / 0.4, rel=1e-5)
+    assert row_likelihoods(model, [row]).truth_ratio[0] == pytest.approx((0.1 + 0.3) / 2 / 0.4, rel=1e-5)
+    assert row_likelihoods(model, [row], mean="geometric").truth_ratio[0] == pytest.approx(math.sqrt(0.1 * 0.3) / 0.4, rel=1e-5)
 
 
 def test_a_row_without_paraphrase_uses_its_answer_and_one_without_wrong_answers_is_left_out(table_model: Maker) -> None:

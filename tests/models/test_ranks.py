@@ -12,11 +12,11 @@ from deattrib.errors import ConfigError
 from deattrib.models.language_model import Codec
 from deattrib.models.launched import taken_from_environment
 from deattrib.models.policy import Policy
-from deattrib.models.ranks import ALONE, World, open_world
+from deattrib.models.ranks import ALONE, ProcessGroup, open_world
 from deattrib.models.recipes import PolicySettings
 
 
-class Part(World):
+class Part(ProcessGroup):
     """One of several, as far as sharing out goes."""
 
     def __init__(self, rank: int, size: int) -> None:

@@ -22,7 +22,7 @@ from deattrib.errors import DeattribError
 from deattrib.methods.choose import choose_method
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.policy import Policy
-from deattrib.models.ranks import ALONE, World, open_world
+from deattrib.models.ranks import ALONE, ProcessGroup, open_world
 from deattrib.models.recipes import PolicySettings, ScratchSettings
 from deattrib.models.scratch import make_model, make_tokenizer
 from deattrib.ppo.unlearner import Unlearner
@@ -65,7 +65,7 @@ def material() -> tuple[Corpus, Codec, nn.Module, nn.Module]:
     return corpus, Codec(tokenizer), model, make_model(sizes, tokenizer, seed=1)
 
 
-def build(case: str, world: World = ALONE) -> Unlearner:
+def build(case: str, world: ProcessGroup = ALONE) -> Unlearner:
     """The loop of a case."""
     corpus, codec, model, below = material()
     base = LanguageModel(copy.deepcopy(below), codec, name="base")
@@ -107,7 +107,7 @@ def main(folder: Path, *cases: str) -> None:
         refusals(folder, world)
 
 
-def refusals(folder: Path, world: World) -> None:
+def refusals(folder: Path, world: ProcessGroup) -> None:
     """What is refused says so in every process, and an error in one of them is an error in all."""
     said: list[str] = []
     broken = build("lora", world)

@@ -50,8 +50,7 @@ class GuardedScorer:
 
     Attributes:
         step: set by the caller; part of every message.
-        seconds, calls: time spent inside the scorer and number of calls, `fit` included.
-        last: what `score` or `score_prefixes` returned last; None before the first call.
+        seconds: time spent inside the scorer, `fit` included.
         masked: scores so far that were not finite and were replaced.
         policy_changed: the scorer wrote to the watched module; what it holds now must not be saved.
     """
@@ -74,8 +73,6 @@ class GuardedScorer:
         self.settings = settings or _AROUND.get() or GuardSettings()
         self.step: int | None = None
         self.seconds = 0.0
-        self.calls = 0
-        self.last: Tensor | None = None
         self.masked = 0
         self.policy_changed = False
         self._closed = False
@@ -119,8 +116,7 @@ class GuardedScorer:
         """[B] float32 on the CPU. Raises ScorerError."""
         if not len(rows):
             return torch.zeros(0)
-        self.last = self._call("score", rows, (len(rows),), lambda: self.scorer.score(rows))
-        return self.last
+        return self._call("score", rows, (len(rows),), lambda: self.scorer.score(rows))
 
     def score_prefixes(self, rows: Rows, ends: Tensor) -> Tensor:
         """Scores of prefixes: ends [B, k] token counts -> [B, k] float32 on the CPU.
@@ -134,10 +130,8 @@ class GuardedScorer:
             return torch.zeros(ends.shape)
         if self.overrides("score_prefixes"):
             given, shape = ends.clone(), tuple(ends.shape)
-            self.last = self._call("score_prefixes", rows, shape, lambda: self.scorer.score_prefixes(rows, given))
-        else:
-            self.last = cut_and_score(self.score, rows, ends, self.codec)
-        return self.last
+            return self._call("score_prefixes", rows, shape, lambda: self.scorer.score_prefixes(rows, given))
+        return cut_and_score(self.score, rows, ends, self.codec)
 
     def score_tokens(self, rows: Rows) -> Tensor:
         """Shares of the response tokens: [B, T] float32 on the CPU, 0 at padding.
@@ -211,7 +205,6 @@ class GuardedScorer:
         finally:
             _AROUND.reset(around)
             self.seconds += time.perf_counter() - start
-            self.calls += 1
             found, lost = snapshot.put_back(may_use_random=method == "fit")
             self.policy_changed |= lost
             found += [text for name, frozen in self._frozen.items() for text in frozen.touched(name)[0]]

@@ -20,6 +20,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from deattrib.evaluation.signals import order_matrix
+
 Array = npt.NDArray[np.float64]
 FEWEST = 3
 NAN = float("nan")
@@ -138,7 +140,7 @@ def auroc(positives: Array, negatives: Array) -> float:
     """Probability that a positive is above a negative, ties counting half."""
     if not len(positives) or not len(negatives):
         return NAN
-    return float((np.sign(positives[:, None] - negatives[None, :]).mean() + 1) / 2)
+    return float(order_matrix(positives, negatives).mean())
 
 
 def top_one(scores: Array, wanted: npt.NDArray[np.int64]) -> float:

@@ -146,11 +146,6 @@ def row_likelihoods(
     return RowLikelihoods(answer, both[mean], np.array(shares, dtype=np.float32), both["arithmetic"], both["geometric"])
 
 
-def truth_ratio(model: LanguageModel, rows: Sequence[Example], *, mean: Mean = "arithmetic", batch_size: int = 64) -> Array:
-    """R of each row, [N] float32: how probable the wrong answers are beside the reworded right one; NaN without wrong ones."""
-    return row_likelihoods(model, rows, mean=mean, batch_size=batch_size).truth_ratio
-
-
 def truth_ratio_of_losses(paraphrase: float, wrong: Sequence[float] | Array, *, mean: Mean = "arithmetic") -> float:
     """R from mean token losses in nats; NaN where there are no wrong answers.
 

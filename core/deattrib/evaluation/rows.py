@@ -123,15 +123,10 @@ class Evaluation:
     world: EvaluatedRows
 
 
-def evaluate_model(model: LanguageModel, corpus: Corpus, settings: EvaluationSettings) -> Evaluation:
-    """Ask a model everything that its table row needs. Deterministic: greedy answers, seeded choice of rows."""
-    return evaluate_parts(model, evaluation_rows(corpus, settings), settings)
-
-
 def evaluate_parts(
     model: LanguageModel, parts: Mapping[str, Sequence[Example]], settings: EvaluationSettings, *, side_by_side: bool = False
 ) -> Evaluation:
-    """As `evaluate_model`, with the rows that `evaluation_rows` chose.
+    """Ask a model about the rows of `evaluation_rows` everything that its table row needs; its answers are greedy ones.
 
     Args:
         side_by_side: ask about two parts at a time, where a second processor is free; the figures are the same.

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from deattrib.models.batch import TokenBatch
-from deattrib.models.ranks import ALONE, World
+from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.models.recipes import PolicySettings, RolloutSettings
 from deattrib.models.sampling import sample
 
@@ -30,7 +30,7 @@ class Asked:
     generator: torch.Generator
     how: RolloutSettings
     whole: int | None = None  # rows of the batch that these are the own part of
-    world: World = ALONE
+    world: ProcessGroup = ALONE
 
 
 class Backend(Protocol):

@@ -26,7 +26,7 @@ from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import response_hidden, response_logits
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.randomness import random_state_kept
-from deattrib.models.ranks import ALONE, World
+from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.models.recipes import PolicySettings, RolloutSettings
 from deattrib.models.recompute import blocks_of, recomputing
 from deattrib.models.sharding import Whole, WithoutAdapter, as_is, spread, whole
@@ -179,7 +179,7 @@ class Policy(nn.Module):
         generator: torch.Generator,
         old: bool = False,
         how: RolloutSettings | None = None,
-        world: World = ALONE,
+        world: ProcessGroup = ALONE,
     ) -> TokenBatch:
         """One response per prompt, from the policy as it is, or the remembered `old` one.
 

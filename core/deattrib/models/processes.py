@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from deattrib.errors import RunError
 from deattrib.models.launched import taken_from_environment
-from deattrib.models.ranks import World
+from deattrib.models.ranks import ProcessGroup
 from deattrib.models.sharding import is_spread
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ BUCKET = 2**24  # numbers that are summed at a time
 _OPENED = itertools.count()  # runs of one launcher, one after the other, do not share what they write into the store
 
 
-class Processes(World):
+class Processes(ProcessGroup):
     """One of several processes.
 
     Args:

@@ -1,6 +1,6 @@
 """Who takes part in one run: a single process, or several that hold the same weights and share every batch between them.
 
-`World` is the single process: every method is the identity, and nothing is paid for it. Several processes are
+`ProcessGroup` is the single process: every method is the identity, and nothing is paid for it. Several processes are
 `deattrib.models.processes.Processes`, made once by whoever starts the run and passed on by hand from there.
 
 The rule that makes N processes give the numbers of one: everything that is drawn (rows, names, words left out, uniform
@@ -23,7 +23,7 @@ from deattrib.models.launched import several_in_environment, taken_from_environm
 T = TypeVar("T")
 
 
-class World:
+class ProcessGroup:
     """One process.
 
     Attributes:
@@ -104,17 +104,17 @@ class World:
     def __repr__(self) -> str:
         return f"process {self.rank} of {self.size}"
 
-    def __enter__(self) -> World:
+    def __enter__(self) -> ProcessGroup:
         return self
 
     def __exit__(self, *_error: object) -> None:
         return None
 
 
-ALONE = World()
+ALONE = ProcessGroup()
 
 
-def open_world() -> World:
+def open_world() -> ProcessGroup:
     """The processes that a launcher has started together, or this one alone."""
     if several_in_environment() == 1:
         if os.environ.get("WORLD_SIZE") == "1":

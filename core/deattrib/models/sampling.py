@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from deattrib.errors import ModelError
 from deattrib.models.batch import TokenBatch
 from deattrib.models.cache import with_room
-from deattrib.models.ranks import ALONE, World
+from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.models.threads import is_small
 
 WORTH = 0.75  # share of rows still going on at which the finished ones are dropped
@@ -41,7 +41,7 @@ def sample(
     copies: int = 1,
     drop: bool | None = None,
     whole: int | None = None,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
 ) -> TokenBatch:
     """Continue each prompt until a stop token or `max_new_tokens`.
 

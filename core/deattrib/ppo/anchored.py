@@ -23,7 +23,7 @@ from deattrib.models.forward import gather_log_probs
 from deattrib.models.identities import tokens_from
 from deattrib.models.language_model import Codec
 from deattrib.models.policy import Policy
-from deattrib.models.ranks import ALONE, World
+from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.ppo.data import Shared, graft, thin
 from deattrib.ppo.losses import anchored_hinge, masked_mean, token_kl
 from deattrib.ppo.reference import Reference
@@ -64,7 +64,7 @@ def anchor_rows(
     device: torch.device,
     frames: Sequence[str] = (),
     shared: Shared | None = None,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
 ) -> AnchoredBatch:
     """Words left out, ends put behind other beginnings, and the references' distributions there.
 
@@ -112,7 +112,7 @@ def anchored_loss(
     anchored: AnchoredBatch,
     settings: AnchorSettings,
     token_scores: Callable[[Rows], Tensor | None] | None = None,
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
 ) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
 

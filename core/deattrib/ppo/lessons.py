@@ -22,7 +22,7 @@ from deattrib.models.batch import TokenBatch
 from deattrib.models.identities import all_names
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
-from deattrib.models.ranks import ALONE, World
+from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.ppo.anchored import AnchoredBatch, anchor_rows
 from deattrib.ppo.data import Cycle, Shared, answered, thin
 from deattrib.ppo.reference import Reference
@@ -115,7 +115,7 @@ class Lessons:
         rng: random.Random,
         seed: int,
         apart: bool = False,
-        world: World = ALONE,
+        world: ProcessGroup = ALONE,
     ) -> None:
         self.corpus, self.settings, self.rng, self.device, self.apart = corpus, settings, rng, policy.device, apart
         self.world = world
@@ -156,7 +156,7 @@ class Lessons:
         texts = self.original.generate(
             [row.prompt for row in rows], max_new_tokens=self.settings.max_new_tokens, temperature=1.0, seed=seed
         )
-        return answered(rows, texts)
+        return answered(rows, self.world.gather(texts)[0])  # one token that another kernel rounds otherwise is another answer
 
     @contextmanager
     def ahead(self, count: int) -> Iterator[Drawn]:

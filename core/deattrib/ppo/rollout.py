@@ -14,7 +14,7 @@ from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
 from deattrib.models.forward import gather_log_probs
 from deattrib.models.policy import Policy, PolicyOutput
-from deattrib.models.ranks import ALONE, World
+from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.models.threads import is_small
 from deattrib.models.wide import entropy_of
 from deattrib.ppo import advantages as adv
@@ -66,7 +66,7 @@ class Rollout:
     tokens: Tensor | None = None  # valid tokens of the batch that this is a process' part of; None: it is the batch
     seen: Seen | None = None
 
-    def rows(self, index: Tensor, world: World = ALONE) -> Rollout:
+    def rows(self, index: Tensor, world: ProcessGroup = ALONE) -> Rollout:
         """One minibatch, or this process' part of it."""
         own = index[world.own(len(index))] if world.size > 1 else index
         names = [item.name for item in fields(self) if item.name not in ("batch", "tokens", "seen")]
@@ -85,7 +85,7 @@ def collect(
     *,
     generator: torch.Generator,
     others: Sequence[str],
-    world: World = ALONE,
+    world: ProcessGroup = ALONE,
 ) -> tuple[Rollout, dict[str, float]]:
     """Sample one response per example and turn attribution into advantages.
 
@@ -168,7 +168,7 @@ def keeps_graph(policy: Policy, settings: PPOSettings) -> bool:
 
 
 def _sampled(
-    policy: Policy, prompts: Sequence[str], settings: PPOSettings, generator: torch.Generator, world: World
+    policy: Policy, prompts: Sequence[str], settings: PPOSettings, generator: torch.Generator, world: ProcessGroup
 ) -> tuple[TokenBatch, TokenBatch]:
     """The rows that this process has sampled, and the whole batch; both have as many columns."""
     batch = policy.sample(

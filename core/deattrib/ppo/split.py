@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from deattrib.errors import ConfigError
-from deattrib.models.ranks import World
+from deattrib.models.ranks import ProcessGroup
 from deattrib.ppo.settings import PPOSettings
 
 LOSSES = ("forget_loss", "total_loss", "retain_loss", "distillation", "_terms")
@@ -16,7 +16,7 @@ def splits(method: type) -> bool:
     return bool(getattr(method, "splits", False)) and said <= written
 
 
-def check_split(settings: PPOSettings, world: World, method: type) -> None:
+def check_split(settings: PPOSettings, world: ProcessGroup, method: type) -> None:
     """Refuses what several processes cannot do together.
 
     Args:

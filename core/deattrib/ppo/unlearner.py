@@ -22,7 +22,7 @@ from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus, Example
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
-from deattrib.models.ranks import ALONE, World
+from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.models.sharding import spread_state, whole_state
 from deattrib.ppo.anchored import anchored_loss
 from deattrib.ppo.data import Cycle, minibatches, plain_state, set_plain_state
@@ -83,7 +83,7 @@ class Unlearner:
         token_scores: Callable[[Rows], Tensor | None] | None = None,
         params: BaseModel | None = None,
         ahead: bool = False,
-        world: World = ALONE,
+        world: ProcessGroup = ALONE,
     ) -> None:
         check_split(settings, world, type(self))
         self.params: Any = params if params is not None else self.Params()

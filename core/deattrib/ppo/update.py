@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from deattrib.models.ranks import ALONE, World
+from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.models.sharding import whole
 from deattrib.ppo.rollout import autocast
 
@@ -35,7 +35,7 @@ def gradient(
 
 
 def accumulate(
-    gradients: Iterable[Gradient], parameters: Sequence[nn.Parameter], *, device: torch.device, world: World = ALONE
+    gradients: Iterable[Gradient], parameters: Sequence[nn.Parameter], *, device: torch.device, world: ProcessGroup = ALONE
 ) -> dict[str, float]:
     """Put the sum of the gradients, over all processes, into the parameters; the figures of all terms, and "loss" in all."""
     losses: list[Tensor] = []

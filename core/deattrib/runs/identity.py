@@ -12,7 +12,7 @@ from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.methods.choose import choose_method
 from deattrib.models.language_model import fingerprint
-from deattrib.models.ranks import World
+from deattrib.models.ranks import ProcessGroup
 from deattrib.runs.config import RunConfig, digest_of
 from deattrib.runs.folder import RunFolder, read_manifest
 from deattrib.runs.manifest import check_same, differences, library_versions
@@ -98,7 +98,7 @@ def check_corpus(folder: RunFolder, corpus: Corpus) -> None:
         )
 
 
-def check_everywhere(world: World, identity: Mapping[str, Any]) -> None:
+def check_everywhere(world: ProcessGroup, identity: Mapping[str, Any]) -> None:
     """Refuses to begin where processes, on other machines perhaps, have another corpus or other plugins. Raises RunError."""
     everyone = world.gather(dict(identity))
     for rank, other in enumerate(everyone):

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.plugins import PluginRegistry
-from deattrib.models.ranks import ALONE, World
+from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.ppo.unlearner import Step, Unlearner
 from deattrib.runs.checkpoint import load_newest, save_checkpoint
 from deattrib.runs.config import CheckpointSettings
@@ -55,7 +55,7 @@ class Loop:
     listener: Listener
     stopping: Stopping
     check: Callable[[], None] = lambda: None
-    world: World = ALONE
+    world: ProcessGroup = ALONE
     saved: int | None = None  # step of the newest checkpoint
     logged: int = 0  # the last step whose events are all written
     before: float = 0.0  # seconds that steps took which an earlier process made, as the folder tells them

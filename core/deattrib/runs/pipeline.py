@@ -26,7 +26,7 @@ from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.evaluation.rows import evaluation_rows
 from deattrib.methods.choose import choose_method, method_name
-from deattrib.models.ranks import ALONE, World, open_world
+from deattrib.models.ranks import ALONE, ProcessGroup, open_world
 from deattrib.models.threads import one_thread_if_small
 from deattrib.ppo.split import check_split
 from deattrib.ppo.unlearner import Unlearner
@@ -97,7 +97,7 @@ def run(
 
 
 def _lead_or_follow(
-    config: RunConfig, folder: RunFolder | None, world: World, listener: Listener, cache: Path, stopping: Stopping
+    config: RunConfig, folder: RunFolder | None, world: ProcessGroup, listener: Listener, cache: Path, stopping: Stopping
 ) -> dict[str, Any]:
     """The run with its state in the folder, and told to plugins; a process without a folder only takes part."""
     registry = registry_of(config)
@@ -107,7 +107,7 @@ def _lead_or_follow(
         except Exception as error:
             raise world.explain(error) from error
     metrics: dict[str, Any] | None = None
-    if world.size > 1:  # of one process there is nobody who could fail elsewhere, and its World is everybody's
+    if world.size > 1:  # of one process there is nobody who could fail elsewhere, and its ProcessGroup is everybody's
         world.last_words = partial(_note, folder, "failed", listener=listener)
     try:
         folder.set_state("running")
@@ -157,7 +157,7 @@ def _open(
     return folder, config
 
 
-def check_scorers(config: RunConfig, world: World = ALONE) -> None:
+def check_scorers(config: RunConfig, world: ProcessGroup = ALONE) -> None:
     """Raises PluginError or ConfigError: a method, scorer, metric or attack cannot be made, or the run not be split so."""
     registry = registry_of(config)
     choose_metrics(config.evaluation.metrics, registry)
@@ -187,7 +187,7 @@ def _carry_out(
     listener: Listener,
     cache: Path,
     stopping: Stopping,
-    world: World,
+    world: ProcessGroup,
 ) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     seed_everything(config.seed)  # nothing should draw from these but libraries below
@@ -237,7 +237,7 @@ def _carry_out(
 
 
 def _making(
-    config: RunConfig, corpus: Corpus, cache: Path, world: World, listener: Listener
+    config: RunConfig, corpus: Corpus, cache: Path, world: ProcessGroup, listener: Listener
 ) -> AbstractContextManager[Pending]:
     listener.stage("models", f"{len(corpus.owners)} owners, {len(corpus.train)} rows, {len(corpus.forget_owners)} to forget")
     return models_in_the_making(
@@ -251,7 +251,9 @@ def _making(
     )
 
 
-def _fitted(session: Session, world: World, listener: Listener, stack: ExitStack) -> tuple[Attributor, Attributor | None]:
+def _fitted(
+    session: Session, world: ProcessGroup, listener: Listener, stack: ExitStack
+) -> tuple[Attributor, Attributor | None]:
     """Reward and referee, which only the process that evaluates has."""
     listener.stage("scorer", f"fitting and calibrating {reward_name(session.config)}")
     with world.leader_first():

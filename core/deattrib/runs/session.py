@@ -15,7 +15,7 @@ from deattrib.errors import CalibrationError, ConfigError
 from deattrib.methods.choose import choose_method
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
-from deattrib.models.ranks import ALONE, World
+from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.models.twin import twin
 from deattrib.ppo.settings import PPOSettings
 from deattrib.ppo.unlearner import Unlearner
@@ -46,7 +46,7 @@ class Session:
         registry: PluginRegistry,
         cache: Path | None = None,
         retrainer: Retrainer | None = None,
-        world: World = ALONE,
+        world: ProcessGroup = ALONE,
     ) -> None:
         self.world = world
         self.config, self.corpus, self.base, self.registry = config, corpus, base, registry
