@@ -133,7 +133,7 @@ class DirectionScorer(Scorer):
                 raise ScorerError(f"{self.name}.checkpoints names 'base', and there is no base model: give model.base.")
         else:
             if name not in self.loaded:
-                self.loaded[name] = load_language_model(name, codec=context.codec, device=context.device)
+                self.loaded[name] = load_language_model(name, codec=context.codec, device=context.device, dtype=context.dtype)
             language_model = self.loaded[name]
         assert language_model is not None
         with language_model.active() as module:

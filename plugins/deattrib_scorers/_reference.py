@@ -21,7 +21,7 @@ def find_reference(wanted: str, context: ScorerContext, *, scorer: str) -> tuple
     if kind == "counterfactual":
         return kind, None
     if kind != "base":
-        return kind, load_language_model(kind, codec=context.codec, device=context.device)
+        return kind, load_language_model(kind, codec=context.codec, device=context.device, dtype=context.dtype)
     if context.base is None:
         raise ScorerError(
             f"{scorer} needs something to compare the original model with: names per owner (reference "

@@ -10,7 +10,7 @@ import torch
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
-from deattrib.attribution.calibration import Calibration, area_under_roc, fit_calibration
+from deattrib.attribution.calibration import MAD_TO_SIGMA, MEDIAN_ERROR, Calibration, area_under_roc, fit_calibration
 from deattrib.errors import CalibrationError
 
 
@@ -63,6 +63,21 @@ def uneven(few: tuple[int, float], many: tuple[int, float]) -> tuple[Tensor, Ten
     other = torch.cat([spread(0.0, 9), spread(0.0, 41)])[:, None]
     lengths = torch.tensor([few[0]] * 9 + [many[0]] * 41)[:, None]
     return own, lengths, other, lengths
+
+
+@pytest.mark.parametrize("copies", [1, 12])
+def test_prefixes_of_one_answer_are_no_independent_scores(copies: int) -> None:
+    """Twelve equal columns, as short answers give, are no better known than one."""
+    one = MEDIAN_ERROR * MAD_TO_SIGMA * 0.05 / math.sqrt(41)  # of a uniform spread of 0.1 to either side
+    difference = math.sqrt(2) * one
+
+    def sides(gap: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        own, other = (spread(center, 41)[:, None].expand(-1, copies) for center in (gap, 0.0))
+        return own, constant(own, 4), other, constant(other, 4)
+
+    assert fit(*sides(3.1 * difference)).edges == (4,)
+    with pytest.raises(CalibrationError, match="41 and 41 answers"):
+        fit(*sides(2.9 * difference))
 
 
 @pytest.mark.parametrize("few", [2, 40])

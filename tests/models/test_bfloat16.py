@@ -13,10 +13,12 @@ from tests.ppo.toy import EvenTokens, small
 from tests.runs.tiny import TINY
 from torch import nn
 
+from deattrib.attribution.context import make_context
 from deattrib.corpus.types import Corpus, Example
+from deattrib.errors import ModelError
 from deattrib.models.forward import response_logits
 from deattrib.models.language_model import Codec, LanguageModel
-from deattrib.models.loading import save_model
+from deattrib.models.loading import load_language_model, save_model
 from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings, TrainingSettings
 from deattrib.models.training import fine_tune
@@ -91,3 +93,16 @@ def test_a_whole_run_and_again_from_the_cache(tiny_llama: nn.Module, tiny_codec:
     assert results[0].metrics["rows"]["unlearned"] == results[1].metrics["rows"]["unlearned"]
     assert results[0].metrics["rows"]["original"] == results[1].metrics["rows"]["original"]
     assert (results[0].folder / "events.jsonl").read_bytes() == (results[1].folder / "events.jsonl").read_bytes()
+
+
+def test_a_scorers_own_model_is_loaded_in_the_originals_dtype(
+    tiny_llama: nn.Module, tiny_tokenizer: Any, tiny_codec: Codec, tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    save_model(tiny_llama, tiny_tokenizer, tmp_path / "model")
+    original = LanguageModel(copy.deepcopy(tiny_llama).to(torch.bfloat16), tiny_codec)
+    context = make_context(tiny_corpus, original)
+    assert context.dtype == torch.bfloat16
+    loaded = load_language_model(str(tmp_path / "model"), codec=tiny_codec, device="cpu", dtype=context.dtype)
+    assert {value.dtype for value in loaded.model.parameters()} == {torch.bfloat16}
+    with pytest.raises(ModelError, match=r"torch\.int8; expected one of torch\.float32"):
+        load_language_model(str(tmp_path / "model"), codec=tiny_codec, dtype=torch.int8)

@@ -24,7 +24,7 @@ from torch import Tensor
 from deattrib.errors import CalibrationError
 
 EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024)
-SMALLEST_BIN = 8  # scores on each side; the deviation of fewer says nothing about their noise
+SMALLEST_BIN = 8  # answers on each side; the deviation of fewer says nothing about their noise
 MEDIAN_ERROR = 1.2533  # standard error of a median in units of sigma / sqrt(n), for normal data
 MAD_TO_SIGMA = 1.4826
 
@@ -55,6 +55,36 @@ class Calibration:
         return self.unclipped(raw, lengths).clamp(0, 1)
 
 
+@dataclass(frozen=True, slots=True)
+class Side:
+    """Scores of one side in a bin of length.
+
+    Attributes:
+        values, answers: [s] scores, and which answer each is of: prefixes of one answer are no independent scores.
+    """
+
+    values: Tensor
+    answers: Tensor
+
+    def __add__(self, other: Side) -> Side:
+        return Side(torch.cat([self.values, other.values]), torch.cat([self.answers, other.answers]))
+
+    @property
+    def count(self) -> int:
+        """Different answers."""
+        return len(self.answers.unique())
+
+    @property
+    def median(self) -> float:
+        return float(self.values.median())
+
+    @property
+    def error(self) -> float:
+        """Standard error of the median, spread measured by the median absolute deviation."""
+        deviation = (self.values - self.values.median()).abs().median() * MAD_TO_SIGMA
+        return MEDIAN_ERROR * float(deviation) / math.sqrt(max(self.count, 1))
+
+
 def fit_calibration(
     own: Tensor,
     own_lengths: Tensor,
@@ -77,16 +107,16 @@ def fit_calibration(
         CalibrationError: when the two sides cannot be told apart even with all bins pooled.
     """
     edges, groups = _bins(own, own_lengths, other, other_lengths)
-    pooled: list[tuple[int, Tensor, Tensor]] = []
+    pooled: list[tuple[int, Side, Side]] = []
     for edge, mine, theirs in groups:
         if pooled and not _clear(*pooled[-1][1:], noise_floor):
             _, before, before_other = pooled.pop()
-            mine, theirs = torch.cat([before, mine]), torch.cat([before_other, theirs])
+            mine, theirs = before + mine, before_other + theirs
         pooled.append((edge, mine, theirs))
     while len(pooled) > 1 and not _clear(*pooled[-1][1:], noise_floor):
         edge, mine, theirs = pooled.pop()
         _, before, before_other = pooled.pop()
-        pooled.append((edge, torch.cat([before, mine]), torch.cat([before_other, theirs])))
+        pooled.append((edge, before + mine, before_other + theirs))
     auroc = area_under_roc(own[:, -1], other[:, -1])
     report = {
         "source": source,
@@ -101,60 +131,57 @@ def fit_calibration(
         _, mine, theirs = pooled[-1]
         needed = noise_floor * _error(mine, theirs)
         raise CalibrationError(
-            f"Scorer {scorer!r} cannot tell the owner's answers from others': median {float(mine.median()):.4g} on the "
-            f"original model's own answers (m1), {float(theirs.median()):.4g} on answers from {source} (m0), {len(mine)} and "
-            f"{len(theirs)} scores, AUROC {auroc:.2f}; m1 - m0 must exceed {noise_floor:g} standard errors ({needed:.3g}). "
-            "Fit it on more rows, choose another scorer, or switch calibration off if its raw scores lie in [0, 1]."
+            f"Scorer {scorer!r} cannot tell the owner's answers from others': median {mine.median:.4g} on the original model's "
+            f"own answers (m1), {theirs.median:.4g} on answers from {source} (m0), {mine.count} and {theirs.count} answers, "
+            f"AUROC {auroc:.2f}; m1 - m0 must exceed {noise_floor:g} standard errors ({needed:.3g}). Fit it on more rows, "
+            "choose another scorer, or switch calibration off if its raw scores lie in [0, 1]."
         )
     return Calibration(
         tuple(edge for edge, _, _ in pooled),
-        tuple(float(theirs.median()) for _, _, theirs in pooled),
-        tuple(float(mine.median()) for _, mine, _ in pooled),
+        tuple(theirs.median for _, _, theirs in pooled),
+        tuple(mine.median for _, mine, _ in pooled),
         report,
     )
 
 
 def _bins(
     own: Tensor, own_lengths: Tensor, other: Tensor, other_lengths: Tensor
-) -> tuple[list[int], list[tuple[int, Tensor, Tensor]]]:
+) -> tuple[list[int], list[tuple[int, Side, Side]]]:
     """Scores of both sides per length bin, where both have some; a bin without both is joined to the next."""
-    groups: list[tuple[int, Tensor, Tensor]] = []
-    start, held = 0, (own.new_zeros(0), other.new_zeros(0))
+
+    def within(scores: Tensor, lengths: Tensor, start: int, end: int) -> Side:
+        chosen = (lengths > start) & (lengths <= end)
+        answers = torch.arange(len(scores))[:, None].expand_as(chosen)
+        return Side(scores[chosen], answers[chosen])
+
+    groups: list[tuple[int, Side, Side]] = []
+    start = 0
     longest = int(max(own_lengths.max(), other_lengths.max()))
     edges = [edge for edge in EDGES if edge < longest] + [max(longest, 1)]
     for edge in edges:
-        mine = torch.cat([held[0], own[(own_lengths > start) & (own_lengths <= edge)]])
-        theirs = torch.cat([held[1], other[(other_lengths > start) & (other_lengths <= edge)]])
-        start = edge
-        few = min(len(mine), len(theirs)) < SMALLEST_BIN
+        mine, theirs = within(own, own_lengths, start, edge), within(other, other_lengths, start, edge)
+        few = min(mine.count, theirs.count) < SMALLEST_BIN
         if few and edge != edges[-1]:
-            held = (mine, theirs)
             continue
+        start = edge
         if few and groups:
             _, before, before_other = groups.pop()
-            mine, theirs = torch.cat([before, mine]), torch.cat([before_other, theirs])
+            mine, theirs = before + mine, before_other + theirs
         groups.append((edge, mine, theirs))
-        held = (own.new_zeros(0), other.new_zeros(0))
     return edges, groups
 
 
-def _error(mine: Tensor, theirs: Tensor) -> float:
-    """Standard error of the difference of two medians, spread measured by the median absolute deviation."""
-
-    def one(values: Tensor) -> float:
-        deviation = (values - values.median()).abs().median() * MAD_TO_SIGMA
-        return MEDIAN_ERROR * float(deviation) / math.sqrt(max(len(values), 1))
-
-    return float((one(mine) ** 2 + one(theirs) ** 2) ** 0.5)
+def _error(mine: Side, theirs: Side) -> float:
+    """Standard error of the difference of two medians."""
+    return float((mine.error**2 + theirs.error**2) ** 0.5)
 
 
-def _clear(mine: Tensor, theirs: Tensor, noise_floor: float) -> bool:
+def _clear(mine: Side, theirs: Side, noise_floor: float) -> bool:
     """Whether m1 - m0 stands out of the noise."""
-    if min(len(mine), len(theirs)) == 0:
+    if min(mine.count, theirs.count) == 0:
         return False
-    gap = float(mine.median() - theirs.median())
-    scale = float(torch.cat([mine, theirs]).abs().max())
-    return gap > max(noise_floor * _error(mine, theirs), 1e-6 * scale)
+    scale = float(torch.cat([mine.values, theirs.values]).abs().max())
+    return mine.median - theirs.median > max(noise_floor * _error(mine, theirs), 1e-6 * scale)
 
 
 def area_under_roc(positives: Tensor, negatives: Tensor) -> float:

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from deattrib.attribution.retraining import Retrainer
 from deattrib.attribution.scorer import ScorerContext
 from deattrib.corpus.types import Corpus, Example
@@ -48,7 +46,7 @@ def make_context(
         load_base=(lambda: base) if base is not None else None,
         load_policy=policy,
         device=original.device,
-        dtype=torch.float32,
+        dtype=next(original.model.parameters()).dtype,
         seed=seed,
         cache=cache,
         rank=rank,

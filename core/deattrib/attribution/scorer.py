@@ -104,7 +104,7 @@ class ScorerContext:
         background: rows of nobody in `rows_by_owner` (what the base model was made of); may be empty.
         codec: tokenizer and prompt template of the models.
         load_original, load_base, load_policy: lazy models; use the properties.
-        device, dtype: where scores are to be computed, and in what.
+        device, dtype: where scores are to be computed, and what the original model's weights are in.
         seed: everything random in `fit` must follow from it.
         cache: folder for artefacts, keyed by content by whoever writes there; None: keep nothing.
         rank: of this process; only rank 0 should write.

@@ -17,7 +17,10 @@ class CalibrationSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=
     temperature: float = Field(1.0, gt=0, description="Sampling temperature of the answers on both sides.")
     max_new_tokens: int = Field(64, gt=0, description="Longest sampled answer.")
     noise_floor: float = Field(
-        3.0, gt=0, description="m1 - m0 must exceed this many standard errors of the difference, else bins are pooled."
+        3.0,
+        gt=0,
+        description="m1 - m0 must exceed this many standard errors of the difference, else bins are pooled. An answer counts "
+        "once, however many of its prefixes are in a bin.",
     )
 
 

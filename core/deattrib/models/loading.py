@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -153,16 +153,24 @@ def make_codec(tokenizer: Any, settings: ModelSettings) -> Codec:
     return Codec(tokenizer, template=settings.template, max_prompt_tokens=settings.max_prompt_tokens)
 
 
-def load_language_model(path: str, *, codec: Codec, device: torch.device | str = "auto") -> LanguageModel:
+def load_language_model(
+    path: str, *, codec: Codec, device: torch.device | str = "auto", dtype: torch.dtype = torch.float32
+) -> LanguageModel:
     """A frozen model that shares `codec`.
 
     Args:
-        path: hub id or folder, also of a PEFT adapter. device: as `model.device`.
+        path: hub id or folder, also of a PEFT adapter.
+        device: as `model.device`.
+        dtype: float32, bfloat16 or float16; a scorer that compares likelihoods takes its context's.
 
     Raises:
         ModelError: it cannot be loaded, or the codec's tokenizer has ids that it does not know.
     """
-    model = load_model(path, ModelSettings(device=str(device)))
+    kinds: dict[torch.dtype, Literal["float32", "bfloat16", "float16"]]
+    kinds = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
+    if dtype not in kinds:
+        raise ModelError(f"A model cannot be loaded in {dtype}; expected one of {', '.join(map(str, kinds))}.")
+    model = load_model(path, ModelSettings(device=str(device), dtype=kinds[dtype]))
     check_vocabulary(model, codec, path)
     return LanguageModel(model, codec, name=path)
 
