@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from deattrib import Rows, Scorer, ScorerContext, ScorerError, hookimpl
+from deattrib_scorers._answers import answers_alone, kept_tokens
 
 
 class Backend(Protocol):
@@ -68,7 +69,7 @@ class Classifier(Scorer):
         if self.params.unattributed:
             examples += self._background(context, len(examples) // len(self.index))
         texts = [text for text, _ in examples]
-        rows = _answers(context, texts)
+        rows = answers_alone(context, texts)
         classes = len(self.index) + int(self.params.unattributed)
         self.backend = self._backend(context)
         self.backend.fit(rows, self._keep(rows), torch.tensor([label for _, label in examples]), classes)
@@ -94,10 +95,7 @@ class Classifier(Scorer):
         return EncoderBackend(self.params, context)
 
     def _keep(self, rows: Rows) -> Tensor:
-        """[B, T] bool: real text tokens, without names if asked, never the end-of-sequence token."""
-        batch = rows.batch.to("cpu")
-        keep = batch.response_mask & (batch.response_ids != self.context.codec.eos_id)
-        return keep & ~self.context.name_mask(rows) if self.params.mask_names else keep
+        return kept_tokens(self.context, rows, mask_names=self.params.mask_names)
 
     # -- scores -------------------------------------------------------------------------------------------------------
     def score(self, rows: Rows) -> Tensor:
@@ -130,11 +128,6 @@ class Classifier(Scorer):
 
     def close(self) -> None:
         self.backend = None
-
-
-def _answers(context: ScorerContext, texts: Sequence[str]) -> Rows:
-    """Answers as rows; the classifier reads no prompt, so all get the same short one."""
-    return Rows.from_texts(context.codec, ["?"] * len(texts), texts, [""] * len(texts))
 
 
 @hookimpl

@@ -23,6 +23,7 @@ from pydantic import BaseModel, Field
 from torch import Tensor
 
 from deattrib import Rows, Scorer, ScorerContext, ScorerError, hookimpl
+from deattrib_scorers._answers import answers_alone, kept_tokens
 
 BETWEEN = -1  # stands between two answers of an owner; no token of a response is ever below 0
 
@@ -41,7 +42,7 @@ class Overlap(Scorer):
 
     def fit(self, context: ScorerContext) -> None:
         self.context = context
-        answers = {owner: self._kept_ids(_answers(context, texts)) for owner, texts in context.texts_by_owner.items()}
+        answers = {owner: self._kept_ids(answers_alone(context, texts)) for owner, texts in context.texts_by_owner.items()}
         if self.params.measure == "longest":
             self.automata = {owner: SuffixAutomaton(_joined(ids)) for owner, ids in answers.items()}
             return
@@ -106,10 +107,7 @@ class Overlap(Scorer):
 
     # -- tokens -------------------------------------------------------------------------------------------------------
     def _keep(self, rows: Rows) -> Tensor:
-        """[B, T] bool: real text tokens, without names if asked, never the end-of-sequence token."""
-        batch = rows.batch.to("cpu")
-        keep = batch.response_mask & (batch.response_ids != self.context.codec.eos_id)
-        return keep & ~self.context.name_mask(rows) if self.params.mask_names else keep
+        return kept_tokens(self.context, rows, mask_names=self.params.mask_names)
 
     def _kept_ids(self, rows: Rows, keep: Tensor | None = None) -> list[list[int]]:
         """Kept tokens of each response, closed up over what is left out, in the owners' answers as in responses."""
@@ -175,11 +173,6 @@ def ngrams(ids: Sequence[int], order: int) -> Iterator[tuple[int, ...]]:
 
 def _joined(lists: Iterable[Sequence[int]]) -> list[int]:
     return [token for ids in lists for token in (*ids, BETWEEN)]
-
-
-def _answers(context: ScorerContext, texts: Sequence[str]) -> Rows:
-    """Answers as rows; nothing reads the prompts, so all get the same short one."""
-    return Rows.from_texts(context.codec, ["?"] * len(texts), texts, [""] * len(texts))
 
 
 @hookimpl

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,7 +27,7 @@ import numpy as np
 from deattrib.corpus.types import Corpus
 from deattrib.errors import CorpusError
 from deattrib.evaluation.arrays import Array
-from deattrib.evaluation.word_models import WordOrder, WordShape, repeated_pairs, tokens_of
+from deattrib.evaluation.word_models import WordOrder, WordShape, repeated_share, tokens_of
 
 _FOLDS = 3
 _SCORED = 5_000  # held-out texts that thresholds are taken from
@@ -81,7 +81,7 @@ class GibberishDetector:
                 sentence, words = sentences[index], distinct[index].split()
                 natural.append(order.fit_of(sentence))
                 shuffled.append(order.fit_of(tokens_of(" ".join(rng.sample(words, len(words))))))
-                repeats.append(repeated_pairs(sentence))
+                repeats.append(_repeated(sentence))
                 spelling += [shape.surprise(word) for word in sentence if word[0].isalpha() and word.lower() not in shape.known]
                 shapes.append((shape, sentence))
         limit = max(float(np.quantile(spelling, 0.98)) + 0.5, _FLOOR_SPELLING) if spelling else _FLOOR_SPELLING
@@ -108,7 +108,7 @@ class GibberishDetector:
             return False
         return (
             self.word_order.fit_of(sentence) < self.order
-            or repeated_pairs(sentence) > self.repetition
+            or _repeated(sentence) > self.repetition
             or self.word_shape.odd_share(sentence, self.spelling) > self.shape
         )
 
@@ -123,3 +123,8 @@ def _order_threshold(natural: Array, shuffled: Array) -> float:
         return least
     most = float(np.quantile(shuffled, 0.98))
     return (least + most) / 2 if most < least else least
+
+
+def _repeated(sentence: Sequence[str]) -> float:
+    """Share of token pairs that occurred earlier, in [0, 1)."""
+    return repeated_share([token.lower() for token in sentence], n=2)

@@ -13,6 +13,7 @@ import numpy as np
 
 from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.gibberish import GibberishDetector
+from deattrib.evaluation.word_models import repeated_share
 
 # Written against the hundred refusals that TOFU's preference baselines train on. A speaker who denies knowing, or who
 # calls the question beyond what they know.
@@ -46,12 +47,6 @@ def refusal_flags(answers: Sequence[str]) -> Array:
 def repetition_shares(answers: Sequence[str], *, n: int = 2) -> Array:
     """Share of the word n-grams of each answer that occurred earlier in it, [N], in [0, 1); 0 for short answers."""
     return np.array([repeated_share(answer.lower().split(), n=n) for answer in answers], dtype=np.float64)
-
-
-def repeated_share(words: Sequence[str], *, n: int) -> float:
-    """Share of n-grams that occurred earlier in the sequence, in [0, 1)."""
-    grams = [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
-    return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 def fact_flags(answers: Sequence[str], facts: Sequence[str | None]) -> Array:

@@ -5,7 +5,6 @@ What `deattrib.evaluation.gibberish` decides with; the sources are named there.
 
 from __future__ import annotations
 
-import itertools
 import math
 import re
 from collections import Counter
@@ -153,7 +152,7 @@ def _sums(grams: Counter[str]) -> Counter[str]:
     return starts
 
 
-def repeated_pairs(sentence: Sequence[str]) -> float:
-    """Share of token pairs that occurred earlier, in [0, 1)."""
-    pairs = [(left.lower(), right.lower()) for left, right in itertools.pairwise(sentence)]
-    return 1 - len(set(pairs)) / len(pairs) if pairs else 0.0
+def repeated_share(words: Sequence[str], *, n: int) -> float:
+    """Share of n-grams that occurred earlier in the sequence, in [0, 1)."""
+    grams = [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
