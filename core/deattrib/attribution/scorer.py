@@ -180,14 +180,20 @@ class ScorerContext:
         return all(self.identities.get(owner) for owner in self.owners)
 
     def counterfactual(self, prompt: str, owner: str, *, draw: int = 0) -> tuple[str, str]:
-        """The same question about a retain owner: (prompt, that owner). `draw` picks another one each time."""
+        """The same question about a retain owner: (prompt, that owner). `draw` picks another one each time.
+
+        Raises ScorerError without names for all owners (`can_swap`), or without another retain owner.
+        """
         from deattrib.models.identities import swap_names
 
         other = self.other_owner(owner, prompt, draw=draw)
         return swap_names(prompt, self.identities[owner], self.identities[other]), other
 
     def counterfactual_rows(self, rows: Rows, *, draw: int = 0) -> SwappedBatch:
-        """Rows about a retain owner instead, names swapped in prompts and responses, with the map back to the tokens."""
+        """B rows about a retain owner instead, names swapped in prompts and responses, with [B, T] maps to the new tokens.
+
+        `draw` and errors as for `counterfactual`.
+        """
         from deattrib.models.identities import swap_batch
 
         others = [self.other_owner(row.owner, row.prompt, draw=draw) for row in rows]

@@ -1,4 +1,4 @@
-"""What `deattrib plugins` prints: one entry per scorer, metric, method and observer, and why some cannot be used."""
+"""What `deattrib plugins` prints: one entry per scorer, metric, method, attack and observer, and why some cannot be used."""
 
 from __future__ import annotations
 

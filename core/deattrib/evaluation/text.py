@@ -1,4 +1,4 @@
-"""Signs of trouble that can be read off the answers alone: empty, refusing, repeating, all alike, too short or too long.
+"""Signs of trouble that can be read off the answers alone: empty, refusing, repeating, all alike.
 
 Attribution and forget quality both reward a model that says nothing of use, so every table has these beside them.
 Gibberish has its own file, `deattrib.evaluation.gibberish`.

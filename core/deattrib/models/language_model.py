@@ -85,7 +85,10 @@ class Codec:
         return [*ids, self.eos_id] if end else ids
 
     def encode(self, prompts: Sequence[str], responses: Sequence[str], *, end: bool = True) -> TokenBatch:
-        """Padded ids of prompts with their responses."""
+        """Padded ids of B prompts with their responses, on the CPU; `end`: with the end-of-sequence token.
+
+        Raises ModelError where a prompt is over `max_prompt_tokens`.
+        """
         return TokenBatch.from_lists(
             [self.prompt(text) for text in prompts], [self.response(text, end=end) for text in responses], self.pad_id
         )
@@ -160,10 +163,16 @@ class LanguageModel:
         generator: torch.Generator | None = None,
         beginnings: Sequence[str] | None = None,
     ) -> TokenBatch:
-        """One batch of responses as ids; see `deattrib.models.sampling.sample`.
+        """One batch of responses as ids, [B] rows on the model's device; see `deattrib.models.sampling.sample`.
 
         Args:
+            max_new_tokens: at most this many tokens each, the end-of-sequence token included.
+            temperature: > 0 samples from the plain tempered distribution, 0 is greedy.
+            generator: on the CPU; needed where temperature is above 0.
             beginnings: what each response begins with; it counts as part of the prompt.
+
+        Raises:
+            ModelError: a prompt is over `max_prompt_tokens`, or does not fit the context with `max_new_tokens`.
         """
         given = [self.codec.response(text, end=False) for text in beginnings or [""] * len(prompts)]
         asked = [self.codec.prompt(text) + ids for text, ids in zip(prompts, given, strict=True)]

@@ -24,7 +24,7 @@ class TrainingSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=Fal
     epochs: float = Field(10.0, gt=0, le=1e6, description="Passes over the rows.")
     steps: int | None = Field(None, gt=0, description="Optimiser steps; overrides `epochs`.")
     learning_rate: float = Field(1e-3, gt=0, description="Peak learning rate of AdamW.")
-    batch_size: int = Field(16, gt=0, description="Rows per optimiser step and process.")
+    batch_size: int = Field(16, gt=0, description="Rows per optimiser step.")
     warmup: float = Field(0.05, ge=0, lt=1, description="Share of the steps with a rising learning rate.")
     weight_decay: float = Field(0.0, ge=0, description="AdamW's decoupled weight decay.")
     bf16: bool = Field(False, description="Mixed precision with bfloat16.")

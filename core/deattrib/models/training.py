@@ -1,6 +1,6 @@
 """Fine-tuning on answers: how base, original and oracle models are made.
 
-The loop is trl's `SFTTrainer` (schedule, clipping, mixed precision, several processes). Only its loss is replaced:
+The loop is trl's `SFTTrainer` (schedule, clipping, mixed precision), in one process. Only its loss is replaced:
 cross-entropy on response tokens, from logits computed at response positions alone, which saves much of the work of a
 small model with a wide vocabulary, and leaves out the entropy and accuracy that the trainer would log.
 """

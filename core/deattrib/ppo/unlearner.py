@@ -57,9 +57,13 @@ class Unlearner:
         settings: of the loop.
         seed: everything random follows from it.
         base: the model before it was trained on the owners, where reference or anchored term ask for it.
+        token_scores: shares of the response tokens, rows -> [B, T] or None, for `anchor.weighted`.
         params: settings of the method, an instance of its `Params`; methods with another loss derive from this class.
         ahead: prepare what does not depend on the policy in a thread beside it; the numbers are the same.
         world: the processes that share every batch; all of them make the same steps and hold the same state.
+
+    Raises:
+        ConfigError: a batch cannot be split over the processes, or names or a base model are asked for that are not there.
     """
 
     name: ClassVar[str] = "dareu"
