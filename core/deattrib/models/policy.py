@@ -183,8 +183,8 @@ class Policy(nn.Module):
     ) -> TokenBatch:
         """One response per prompt, from the policy as it is or the remembered `old` one, as ids on its device.
 
-        `temperature` > 0: the plain tempered distribution, 0: greedy; `generator`: on the CPU; `how`: by whom, in what parts; of
-        `world` only the own rows. Raises ModelError where a prompt does not fit, ConfigError without the backend.
+        `temperature` > 0: the plain tempered distribution, 0: greedy; `generator`: on the CPU; `how`: by whom, in what parts;
+        of `world` only the own rows. Raises ModelError where a prompt does not fit, ConfigError without the backend.
         """
         how = how or RolloutSettings()
         if how.backend not in self._backends:
