@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 
 import pytest
+from tests.evaluated import evaluate_model
 from tests.evaluation.conftest import TableModel
 
 from deattrib import PluginRegistry
 from deattrib.corpus.types import Corpus, Example
 from deattrib.evaluation.metric import Metric
-from deattrib.evaluation.rows import evaluate_model
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.evaluation.summary import summarise
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.evaluated import evaluate_model
 
 from deattrib import Column, Figure, Metric, MetricError, Subject
 from deattrib.corpus.types import Corpus, Example
 from deattrib.evaluation.columns import fill
 from deattrib.evaluation.intervals import cluster_bootstrap
-from deattrib.evaluation.rows import evaluate_model
 from deattrib.evaluation.settings import EvaluationSettings
 
 SETTINGS = EvaluationSettings(interval_samples=50)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.evaluated import evaluate_model
 from torch import nn
 
 from deattrib.corpus.types import Corpus, Example
@@ -19,7 +20,6 @@ from deattrib.evaluation.metric import Metric, Subject
 from deattrib.evaluation.metrics.likeness import OracleKL, QuestionDependence, other_questions
 from deattrib.evaluation.metrics.membership import Membership
 from deattrib.evaluation.metrics.ratios import ForgetQuality, TruthRatio
-from deattrib.evaluation.rows import evaluate_model
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import Codec, LanguageModel
 

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 from pydantic import ValidationError
+from tests.evaluated import evaluate_model
 
 from deattrib.corpus.types import Corpus, Example
-from deattrib.evaluation.rows import choose_rows, evaluate_model
+from deattrib.evaluation.rows import choose_rows
 from deattrib.evaluation.settings import EvaluationSettings
 
 Maker = Callable[..., Any]

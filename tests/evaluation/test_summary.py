@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.evaluated import evaluate_model
 
 from deattrib.corpus.fictitious import fictitious_corpus
 from deattrib.corpus.types import Corpus, Example
@@ -14,7 +15,7 @@ from deattrib.errors import RunError
 from deattrib.evaluation import summary
 from deattrib.evaluation.gibberish import GibberishDetector
 from deattrib.evaluation.intervals import bootstrap_means
-from deattrib.evaluation.rows import Evaluation, evaluate_model
+from deattrib.evaluation.rows import Evaluation
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.evaluation.summary import answers_under, summarise
 

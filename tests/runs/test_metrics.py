@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.evaluated import evaluate_model
 from torch import nn
 
 from deattrib import Column, ConfigError, Metric, PluginError, PluginRegistry, Subject, hookimpl
 from deattrib.corpus.types import Corpus
-from deattrib.evaluation.rows import evaluate_model
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.runs.measured import measure_cached
