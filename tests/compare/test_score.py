@@ -83,5 +83,7 @@ def test_collapse_is_utility_or_gibberish(make_run: Make) -> None:
     assert collapse({**worse, "original": original}) == []  # 0.94 of what was there before
     original["model_utility"] = 0.95 * utility
     assert collapse({**worse, "original": original}) == ["utility 0.895 × the original's"]
+    original["model_utility"] = 0.0
+    assert collapse({**worse, "original": original}) == []  # there was nothing to lose
     assert "6%" in collapse(make_run(gibberish_rate=0.06).rows)[0]
     assert collapse(make_run(gibberish_rate=0.05).rows) == []

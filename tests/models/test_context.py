@@ -42,5 +42,5 @@ def test_a_model_without_a_limit_takes_what_another_refuses(tiny_llama: nn.Modul
 def test_what_is_generated_has_to_fit_too(tiny_llama: nn.Module, tiny_codec: Codec) -> None:
     prompt = len(tiny_codec.prompt("Where is Ann?"))
     check_context(tiny_llama, tiny_codec, [row(3)], generated=128 - prompt)
-    with pytest.raises(ModelError, match=r"1 of 1 rows .*or the \d+ that are sampled.*lower max_new_tokens"):
+    with pytest.raises(ModelError, match=r"1 of 1 rows .*or the \d+ that it may generate.*lower evaluation.max_new_tokens"):
         check_context(tiny_llama, tiny_codec, [row(3)], generated=129 - prompt)

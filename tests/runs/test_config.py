@@ -197,3 +197,13 @@ def test_a_chance_level_leaves_room_above_it(chance: Any) -> None:
     with pytest.raises(ConfigError, match=r"ppo\.reward\.chance"):
         build_config(data={"ppo": {"reward": {"chance": chance}}})
     assert build_config(data={"ppo": {"reward": {"chance": 0.25}}}).ppo.reward.chance == 0.25
+
+
+def test_settings_of_what_a_flag_names_are_kept() -> None:
+    """`--method npo --set method.beta=0.5`, whatever method the file has."""
+    for below in ({}, {"method": "ga"}, {"method": {"name": "npo", "beta": 0.2, "retain": "kl"}}):
+        config = build_config(data=below, method="npo", overrides=["method.beta=0.5", "ppo.steps=3"])
+        assert config.method == {"name": "npo", "beta": 0.5} and config.ppo.steps == 3
+    config = build_config(reward={"name": "classifier", "epochs": 3}, method="npo", overrides=["reward.backbone=causal"])
+    assert config.reward == {"name": "classifier", "epochs": 3, "backbone": "causal"}
+    assert build_config(method="npo", overrides=["reward=membership"]).method == "npo"

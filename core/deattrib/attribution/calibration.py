@@ -134,7 +134,8 @@ def fit_calibration(
             f"Scorer {scorer!r} cannot tell the owner's answers from others': median {mine.median:.4g} on the original model's "
             f"own answers (m1), {theirs.median:.4g} on answers from {source} (m0), {mine.count} and {theirs.count} answers, "
             f"AUROC {auroc:.2f}; m1 - m0 must exceed {noise_floor:g} standard errors ({needed:.3g}). Fit it on more rows, "
-            "choose another scorer, or switch calibration off if its raw scores lie in [0, 1]."
+            "sample more answers (calibration.rows), choose another scorer, or switch calibration off if its raw scores lie in "
+            "[0, 1]."
         )
     return Calibration(
         tuple(edge for edge, _, _ in pooled),

@@ -19,8 +19,8 @@ class CalibrationSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=
     noise_floor: float = Field(
         3.0,
         gt=0,
-        description="m1 - m0 must exceed this many standard errors of the difference, else bins are pooled. An answer counts "
-        "once, however many of its prefixes are in a bin.",
+        description="m1 - m0 must exceed this many standard errors of the difference, else bins are pooled. A sampled "
+        "answer counts once, however many of its prefixes are in a bin.",
     )
 
 

@@ -12,20 +12,21 @@ def split_specs(text: str) -> list[str]:
 
 
 def parse_spec(text: str, *, option: str = "--scorers", kind: str = "a scorer") -> str | dict[str, Any]:
-    """'name', or 'name:key=value:key=value' as a mapping; `file.py:Class` stays one name. Raises ConfigError."""
+    """'name', or 'name:key=value:key=value' as a mapping; `file.py:Class` stays one name, and a value may hold colons.
+
+    Raises ConfigError.
+    """
     from deattrib.errors import ConfigError
     from deattrib.runs.overrides import parse_override
 
-    parts = text.split(":")
-    name = ":".join(part for part in parts if "=" not in part)
+    name, *settings = re.split(r":(?=[A-Za-z_][\w.]*=)", text)
     spec: dict[str, Any] = {"name": name}
-    for part in parts:
-        if "=" in part:
-            keys, value = parse_override(part)
-            if len(keys) != 1 or keys[0] == "name":
-                raise ConfigError(f"{option} {text!r}: {part!r} is no setting of {kind}; expected name:key=value.")
-            spec[keys[0]] = value
-    return spec if len(spec) > 1 else name
+    for part in settings:
+        keys, value = parse_override(part)
+        if len(keys) != 1 or keys[0] == "name":
+            raise ConfigError(f"{option} {text!r}: {part!r} is no setting of {kind}; expected name:key=value.")
+        spec[keys[0]] = value
+    return spec if settings else name
 
 
 def optional_spec(text: str | None, *, option: str, kind: str = "a scorer") -> str | dict[str, Any] | None:

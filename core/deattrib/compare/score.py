@@ -97,15 +97,15 @@ def score_of_group(parts: Mapping[str, float], over: Collection[str], group: Gro
 
 
 def kept_utility(rows: Rows, row: str = "unlearned") -> tuple[float, str] | None:
-    """Model utility over the lower of the oracle's and the original's, and whose that is; None where the oracle has none.
+    """Model utility over the lower of the oracle's and the original's, and whose that is; None where that is 0 or missing.
 
     Unlearning is not to be blamed for what the original lacked: a model that was fine-tuned on fewer rows can be ahead of it.
     """
     mine, oracle, original = (figure(mapping(rows.get(name)).get("model_utility")) for name in (row, "oracle", "original"))
     if mine is None or not oracle:
         return None
-    if original and original < oracle:
-        return mine / original, "original"
+    if original is not None and original < oracle:
+        return (mine / original, "original") if original else None
     return mine / oracle, "oracle"
 
 

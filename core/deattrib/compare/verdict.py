@@ -49,7 +49,7 @@ def sentence(content: Mapping[str, Any]) -> str:
         said.append(f"It states {percent(facts)} of the forgotten facts ({percent(before)} before)")
         utilities = sorted(run["utility"] for run in first["runs"] if run["utility"] is not None)
         if utilities:
-            said[-1] += f" and keeps {percent(median(utilities))} of the utility"
+            said[-1] += f" and keeps {percent(median(utilities))} of the utility it could keep"
         said[-1] += "."
     return " ".join(said)
 

@@ -18,7 +18,7 @@ def check_context(model: nn.Module, codec: Codec, rows: Sequence[Example], *, ge
     """Raises ModelError naming the first row that does not fit with its answer, and how many do not.
 
     Args:
-        generated: tokens that the model is going to answer with at most, where that is more than the row's own answer has.
+        generated: `evaluation.max_new_tokens`, where the model is going to answer by itself; the longer of the two must fit.
 
     A prompt over `max_prompt_tokens` is refused by the codec itself.
     """
@@ -35,8 +35,8 @@ def check_context(model: nn.Module, codec: Codec, rows: Sequence[Example], *, ge
         size, row = beyond[0]
         raise ModelError(
             f"{len(beyond)} of {len(rows)} rows do not fit the model's context of {most} tokens; the first has {size} with its "
-            f"answer{f' or the {generated} that are sampled' if generated else ''}: owner {row.owner[:80]!r}, prompt "
-            f"{row.prompt[:80]!r}. Shorten them or leave them out{', or lower max_new_tokens' if generated else ''}."
+            f"answer{f' or the {generated} that it may generate' if generated else ''}: owner {row.owner[:80]!r}, prompt "
+            f"{row.prompt[:80]!r}. Shorten them or leave them out{', or lower evaluation.max_new_tokens' if generated else ''}."
         )
 
 

@@ -10,7 +10,7 @@ import torch
 
 @contextmanager
 def random_state_kept() -> Iterator[None]:
-    """What is drawn or seeded inside leaves nothing behind; `torch.manual_seed` reaches CUDA devices too."""
+    """What is drawn or seeded inside leaves nothing behind there; `torch.manual_seed` reaches CUDA devices too."""
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() and torch.cuda.is_initialized() else ()
     with torch.random.fork_rng(devices=list(devices)):
         yield

@@ -47,7 +47,7 @@ def check_split(settings: PPOSettings, world: ProcessGroup, method: type) -> Non
         "the last of ppo.batch_size in parts of ppo.minibatch_size": settings.batch_size % minibatch or None
         if rollouts
         else None,
-        "ppo.retain.batch_size": settings.retain.batch_size if settings.retain.weight > 0 else None,
+        "ppo.retain.batch_size": settings.retain.batch_size,  # a baseline weighs these rows itself
         "ppo.anchor.batch_size": settings.anchor.batch_size if anchored else None,
     }
     for name, size in sizes.items():

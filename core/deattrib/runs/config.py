@@ -18,7 +18,7 @@ from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.recipes import PolicySettings
 from deattrib.models.settings import ModelSettings
 from deattrib.ppo.settings import PPOSettings
-from deattrib.runs.overrides import apply_overrides
+from deattrib.runs.overrides import apply_overrides, parse_override
 from deattrib.runs.validation import validate
 from deattrib.yaml_file import load_yaml, parse_yaml
 
@@ -186,11 +186,12 @@ def build_config(
     """
     given = dict(load_yaml(path)) if path is not None else dict(data or {})
     source = str(path) if path is not None else "the config"
-    given = apply_overrides(given, overrides)
-    if reward is not None:
-        given["reward"] = reward
-    if method is not None:
-        given["method"] = method
+    flags = {key: chosen for key, chosen in (("reward", reward), ("method", method)) if chosen is not None}
+    own = [item for item in overrides if len(keys := parse_override(item)[0]) > 1 and keys[0] in flags]  # of what a flag names
+    given = apply_overrides(given, [item for item in overrides if item not in own])
+    for key, chosen in flags.items():
+        given[key] = {"name": chosen} if own and isinstance(chosen, str) else chosen
+    given = apply_overrides(given, own)
     if seed is not None:
         given["seed"] = seed
     ppo = given.get("ppo")

@@ -34,8 +34,10 @@ def written_if_possible(path: Path, write: Callable[[], None]) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write()
     except (OSError, RunError) as error:
-        cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
-        reason = getattr(cause, "strerror", None) or cause
+        cause = error if isinstance(error, OSError) else error.__cause__
+        if not isinstance(cause, OSError):
+            raise
+        reason = cause.strerror or cause
         warnings.warn(
             f"Not kept for another time: {path}: {reason}. The run goes on; DEATTRIB_CACHE says where the cache is.",
             stacklevel=3,

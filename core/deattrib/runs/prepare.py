@@ -109,10 +109,7 @@ def models_in_the_making(
         _check(base, maker, questions)
     jobs = maker.jobs(base)
     with maker.side_by_side(list(jobs.values()), questions) as making:
-        pending = Pending(maker, base, jobs, making)
-        if settings.path:
-            _check(pending.first.original.model, maker, questions)
-        yield pending
+        yield Pending(maker, base, jobs, making, questions)
 
 
 def _check(model: nn.Module, maker: ModelMaker, questions: Questions | None) -> None:
@@ -130,13 +127,21 @@ class Pending:
         first: everything but oracles that are made in processes of their own (those are None here).
     """
 
-    def __init__(self, maker: ModelMaker, base: nn.Module | None, jobs: Mapping[str, Job], making: SideBySide) -> None:
+    def __init__(
+        self,
+        maker: ModelMaker,
+        base: nn.Module | None,
+        jobs: Mapping[str, Job],
+        making: SideBySide,
+        questions: Questions | None = None,
+    ) -> None:
         self.maker, self.base, self.jobs, self.making = maker, base, jobs, making
         self._modules: dict[str, nn.Module] = {}
         self._weights: dict[str, str] = {}  # their fingerprints: nobody changes them, so once is enough
         if maker.settings.path:
             given = load_model(maker.settings.path, maker.settings)
             check_vocabulary(given, maker.codec, maker.settings.path)
+            _check(given, maker, questions)
             self._modules["original"] = given
         if maker.settings.oracle:
             self._modules["oracle"] = load_model(maker.settings.oracle, maker.settings)
