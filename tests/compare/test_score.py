@@ -83,6 +83,10 @@ def test_collapse_is_utility_or_gibberish(make_run: Make) -> None:
     assert collapse({**worse, "original": original}) == []  # 0.94 of what was there before
     original["model_utility"] = 0.95 * utility
     assert collapse({**worse, "original": original}) == ["utility 0.895 × the original's"]
+    few = {**worse["unlearned"], "intervals": {"model_utility": [0.1 * utility, 0.91 * utility]}}  # type: ignore[dict-item]
+    assert collapse({**worse, "unlearned": few}) == []  # so few questions cannot tell
+    few["intervals"] = {"model_utility": [0.8 * utility, 0.89 * utility]}
+    assert collapse({**worse, "unlearned": few}) == ["utility 0.85 × the oracle's"]
     original["model_utility"] = 0.0
     assert collapse({**worse, "original": original}) == []  # there was nothing to lose
     assert "6%" in collapse(make_run(gibberish_rate=0.06).rows)[0]

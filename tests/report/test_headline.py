@@ -131,3 +131,12 @@ def test_two_sided_limit(unlearned: float, state: str) -> None:
 def test_published_limits(run: Any, key: str, unlearned: float, state: str) -> None:
     run.metrics["rows"]["unlearned"][key] = unlearned
     assert judge(BY_KEY[key], run.metrics["rows"]).state == state
+
+
+def test_few_questions_do_not_prove_that_utility_was_lost(run: Any) -> None:
+    rows = run.metrics["rows"]
+    rows["unlearned"]["model_utility"] = 0.8 * 0.541
+    for end, state in ((0.94 * 0.541, "bad"), (0.95 * 0.541, "part")):
+        rows["unlearned"]["intervals"]["model_utility"] = [0.5 * 0.541, end]
+        assert judge(BY_KEY["model_utility"], rows).state == state
+    assert "does not tell" in judge(BY_KEY["model_utility"], rows).rule

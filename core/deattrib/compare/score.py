@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deattrib.report.figures import figure, mapping, plain
+from deattrib.report.verdict import upper_end
 
 Group = Literal["forgotten", "kept", "fluent"]
 Rows = Mapping[str, object]
@@ -114,12 +115,19 @@ def collapse(rows: Rows, row: str = "unlearned") -> list[str]:
     mine = mapping(rows.get(row))
     reasons = []
     kept = kept_utility(rows, row)
-    if kept is not None and kept[0] < UTILITY_FLOOR:
+    if kept is not None and kept[0] < UTILITY_FLOOR and not _may_be_kept(rows, row):
         reasons.append(f"utility {plain(round(kept[0], 3))} × the {kept[1]}'s")
     gibberish = figure(mine.get("gibberish_rate"))
     if gibberish is not None and gibberish > GIBBERISH_CEILING:
         reasons.append(f"{gibberish:.0%} gibberish")
     return reasons
+
+
+def _may_be_kept(rows: Rows, row: str) -> bool:
+    """Whether the interval of the utility reaches the floor: from few questions, a collapse could not be told from noise."""
+    bound = upper_end(rows, row, "model_utility")
+    references = [figure(mapping(rows.get(name)).get("model_utility")) for name in ("oracle", "original")]
+    return bound >= UTILITY_FLOOR * min(value for value in references if value is not None)
 
 
 def _closeness_of(rows: Rows, row: str, key: str) -> float | None:

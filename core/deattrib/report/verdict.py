@@ -6,11 +6,12 @@ alike than those of a model that never knew) is a miss as well. They are stated 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from deattrib.report.figures import MINUS, figure, mapping, show_gap
+from deattrib.report.figures import MINUS, figure, mapping, sequence, show_gap
 from deattrib.report.measures import Measure
 
 State = Literal["good", "part", "bad", "none"]
@@ -52,6 +53,12 @@ def value(rows: Mapping[str, object], row: str, key: str) -> float | None:
     return figure(mapping(rows.get(row)).get(key))
 
 
+def upper_end(rows: Mapping[str, object], row: str, key: str) -> float:
+    """Where the interval of a figure ends, minus infinity without one."""
+    bounds = [figure(bound) for bound in sequence(mapping(mapping(rows.get(row)).get("intervals")).get(key))]
+    return bounds[1] if len(bounds) == 2 and bounds[1] is not None else -math.inf
+
+
 def share_left(rows: Mapping[str, object], key: str) -> float | None:
     """(unlearned − oracle) / (original − oracle): 1 = unchanged, 0 = at the oracle, negative = past it.
 
@@ -91,6 +98,8 @@ def judge(measure: Measure, rows: Mapping[str, object]) -> Verdict:
         state, rule = _steps(_ratio(mine, original), good, 0.85, higher=True), f"at least {good:g} × the original"
     elif key == "model_utility":
         state, rule = _steps(_ratio(mine, oracle), 0.95, 0.85, higher=True), "at least 0.95 × the oracle"
+        if state == "bad" and oracle is not None and upper_end(rows, "unlearned", key) >= 0.95 * oracle:
+            state, rule = "part", f"{rule}, which the interval of so few questions does not tell"
     elif key == "tow":
         state, rule = _steps(mine, 0.88, 0.7, higher=True), "at least 0.88"
     elif key == "ks_distance":
