@@ -204,6 +204,8 @@ def test_settings_of_what_a_flag_names_are_kept() -> None:
     for below in ({}, {"method": "ga"}, {"method": {"name": "npo", "beta": 0.2, "retain": "kl"}}):
         config = build_config(data=below, method="npo", overrides=["method.beta=0.5", "ppo.steps=3"])
         assert config.method == {"name": "npo", "beta": 0.5} and config.ppo.steps == 3
+    both = build_config(reward="membership", method="npo", overrides=["method.beta=0.5"])
+    assert both.reward == "membership"  # a mapping would be another digest of the same run
     config = build_config(reward={"name": "classifier", "epochs": 3}, method="npo", overrides=["reward.backbone=causal"])
     assert config.reward == {"name": "classifier", "epochs": 3, "backbone": "causal"}
     assert build_config(method="npo", overrides=["reward=membership"]).method == "npo"

@@ -171,7 +171,7 @@ def _run(run: ComparedRun, over: Collection[str], beside: Path) -> dict[str, Any
         "score": score(parts, over),
         "closeness": parts,
         "groups": {group: score_of_group(parts, over, group) for group in GROUPS},
-        "utility": kept[0] if (kept := kept_utility(run.rows)) else None,
+        "utility": kept_utility(run.rows),
         "collapsed": collapse(run.rows),
         "seconds": figure(mapping(mapping(run.metrics).get("seconds")).get("unlearn")),
         "error": run.error if run.metrics is None else "",

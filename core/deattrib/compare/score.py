@@ -97,37 +97,40 @@ def score_of_group(parts: Mapping[str, float], over: Collection[str], group: Gro
     return score(parts, [part.key for part in PARTS if part.group == group and part.key in over])
 
 
-def kept_utility(rows: Rows, row: str = "unlearned") -> tuple[float, str] | None:
-    """Model utility over the lower of the oracle's and the original's, and whose that is; None where that is 0 or missing.
+def kept_utility(rows: Rows, row: str = "unlearned") -> float | None:
+    """Model utility over the lower of the oracle's and the original's; None where that is 0 or missing.
 
     Unlearning is not to be blamed for what the original lacked: a model that was fine-tuned on fewer rows can be ahead of it.
     """
-    mine, oracle, original = (figure(mapping(rows.get(name)).get("model_utility")) for name in (row, "oracle", "original"))
-    if mine is None or not oracle:
+    mine, lower = figure(mapping(rows.get(row)).get("model_utility")), _lower_utility(rows)
+    return None if mine is None or lower is None else mine / lower[0]
+
+
+def _lower_utility(rows: Rows) -> tuple[float, str] | None:
+    """The lower model utility of oracle and original, and whose it is; None where that is 0 or the oracle's is missing."""
+    oracle, original = (figure(mapping(rows.get(name)).get("model_utility")) for name in ("oracle", "original"))
+    if oracle is None:
         return None
-    if original is not None and original < oracle:
-        return (mine / original, "original") if original else None
-    return mine / oracle, "oracle"
+    lower = (original, "original") if original is not None and original < oracle else (oracle, "oracle")
+    return lower if lower[0] else None
 
 
 def collapse(rows: Rows, row: str = "unlearned") -> list[str]:
-    """Why a model is no contender, in words; empty for one that still works."""
+    """Why a model is no contender, in words; empty for one that still works.
+
+    A utility counts as lost where its interval ends below the floor too: few questions could not tell that from noise.
+    """
     mine = mapping(rows.get(row))
     reasons = []
-    kept = kept_utility(rows, row)
-    if kept is not None and kept[0] < UTILITY_FLOOR and not _may_be_kept(rows, row):
-        reasons.append(f"utility {plain(round(kept[0], 3))} × the {kept[1]}'s")
+    kept, lower = kept_utility(rows, row), _lower_utility(rows)
+    if kept is not None and lower is not None and kept < UTILITY_FLOOR:
+        reference, whose = lower
+        if upper_end(rows, row, "model_utility") < UTILITY_FLOOR * reference:
+            reasons.append(f"utility {plain(round(kept, 3))} × the {whose}'s")
     gibberish = figure(mine.get("gibberish_rate"))
     if gibberish is not None and gibberish > GIBBERISH_CEILING:
         reasons.append(f"{gibberish:.0%} gibberish")
     return reasons
-
-
-def _may_be_kept(rows: Rows, row: str) -> bool:
-    """Whether the interval of the utility reaches the floor: from few questions, a collapse could not be told from noise."""
-    bound = upper_end(rows, row, "model_utility")
-    references = [figure(mapping(rows.get(name)).get("model_utility")) for name in ("oracle", "original")]
-    return bound >= UTILITY_FLOOR * min(value for value in references if value is not None)
 
 
 def _closeness_of(rows: Rows, row: str, key: str) -> float | None:

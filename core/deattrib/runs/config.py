@@ -190,7 +190,8 @@ def build_config(
     own = [item for item in overrides if len(keys := parse_override(item)[0]) > 1 and keys[0] in flags]  # of what a flag names
     given = apply_overrides(given, [item for item in overrides if item not in own])
     for key, chosen in flags.items():
-        given[key] = {"name": chosen} if own and isinstance(chosen, str) else chosen
+        has_own = any(parse_override(item)[0][0] == key for item in own)
+        given[key] = {"name": chosen} if has_own and isinstance(chosen, str) else chosen
     given = apply_overrides(given, own)
     if seed is not None:
         given["seed"] = seed
