@@ -53,6 +53,18 @@ def doors(tree: ast.Module) -> list[str]:
     return found
 
 
+def doubles_on_a_device(tree: ast.Module) -> list[str]:
+    """Where a tensor is made float64 wherever it lies: devices of Apple have none."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    return [
+        f"line {call.lineno}: {ast.unparse(call)}"
+        for call in calls
+        if isinstance(call.func, ast.Attribute)
+        and call.func.attr == "double"
+        and not ast.unparse(call.func.value).endswith(".cpu()")
+    ]
+
+
 def long_functions(tree: ast.Module, most: int) -> list[str]:
     """Functions and methods of more lines than that, docstring included."""
     return [
@@ -75,6 +87,11 @@ def test_a_file_is_short_says_what_it_is_for_and_opens_no_door(path: Path) -> No
     assert long_functions(tree, LONGEST_FUNCTION) == []
     assert (ast.get_docstring(tree) or "").strip(), "no module docstring"
     assert doors(tree) == []
+    assert doubles_on_a_device(tree) == []
+
+
+def test_a_float64_on_a_device_is_seen() -> None:
+    assert doubles_on_a_device(ast.parse("x.double() + y.cpu().double()")) == ["line 1: x.double()"]
 
 
 def test_a_long_function_is_seen() -> None:

@@ -125,7 +125,7 @@ class Ekfac(Curvature):
         """[width, width], eigenvectors in columns; None: the parameters' own basis."""
         if (name, side) not in self.bases:
             gram = self.sides.get((name, side))
-            self.bases[name, side] = None if gram is None else torch.linalg.eigh(gram.double())[1].to(gram)
+            self.bases[name, side] = None if gram is None else torch.linalg.eigh(gram.cpu().double())[1].to(gram)
         return self.bases[name, side]
 
     def _rotated(self, name: str, pair: Pair) -> Pair:

@@ -146,9 +146,10 @@ def _drawn(log_probs: Tensor, mask: Tensor, generator: torch.Generator) -> Tenso
     By inverse distribution functions and one number a token, row by row: the same tokens however rows are batched.
     """
     ids = torch.zeros_like(mask, dtype=torch.int64)
-    total = log_probs[mask].exp().cumsum(1, dtype=torch.float64)  # [tokens, V]
-    uniform = torch.rand(len(total), 1, generator=generator, dtype=torch.float64).to(total.device)
-    ids[mask] = torch.searchsorted(total, uniform * total[:, -1:], right=True).squeeze(1).clamp(max=log_probs.shape[2] - 1)
+    total = log_probs[mask].exp().cpu().double().cumsum(1)  # [tokens, V]
+    uniform = torch.rand(len(total), 1, generator=generator, dtype=torch.float64)
+    drawn = torch.searchsorted(total, uniform * total[:, -1:], right=True).squeeze(1).clamp(max=log_probs.shape[2] - 1)
+    ids[mask] = drawn.to(ids)
     return ids
 
 

@@ -141,16 +141,16 @@ def ridge_solver(phi: Tensor, ridge: float) -> Callable[[Tensor], Tensor]:
     Where k > n the n x n Gram matrix is solved instead (Woodbury): (u - u Phi^T (Phi Phi^T + lambda 1)^-1 Phi) / lambda.
     """
     count, width = phi.shape
-    strength = ridge * float(phi.double().square().sum()) / count
+    strength = ridge * float(phi.cpu().double().square().sum()) / count
     if not strength > 0:
         raise ScorerError("trak: all training gradients are 0, so there is nothing to solve: are these the model's rows?")
     if width <= count:
-        gram = (phi.T @ phi).double()
+        gram = (phi.T @ phi).cpu().double()
         factor = torch.linalg.cholesky(gram + strength * torch.eye(width).to(gram))
-        return lambda u: torch.cholesky_solve(u.double().T, factor).T.to(u)
-    gram = (phi @ phi.T).double()
+        return lambda u: torch.cholesky_solve(u.cpu().double().T, factor).T.to(u)
+    gram = (phi @ phi.T).cpu().double()
     factor = torch.linalg.cholesky(gram + strength * torch.eye(count).to(gram))
-    return lambda u: (u - torch.cholesky_solve((u @ phi.T).double().T, factor).T.to(u) @ phi) / strength
+    return lambda u: (u - torch.cholesky_solve((u @ phi.T).cpu().double().T, factor).T.to(u) @ phi) / strength
 
 
 def soft_threshold(values: Tensor, keep: int) -> Tensor:

@@ -27,6 +27,8 @@ def test_scorers_on_the_command_line() -> None:
     with pytest.raises(ConfigError, match="no setting of a scorer"):
         parse_spec("exact:a.b=1")
     assert optional_spec(None, option="--reward") is None
+    with pytest.raises(ConfigError, match="--reward 'mine:a=\\[1'"):  # the option that it was given with, not --set
+        parse_spec("mine:a=[1", option="--reward")
     assert parse_spec("/data/lr=3/my.py:Mine:order=2") == {"name": "/data/lr=3/my.py:Mine", "order": 2}
     assert parse_spec("min-k:reference=/mnt/a:b:share=0.1") == {"name": "min-k", "reference": "/mnt/a:b", "share": 0.1}
     assert parse_spec("mine:a={b: 1}") == {"name": "mine", "a": {"b": 1}}

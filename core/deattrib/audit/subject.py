@@ -115,7 +115,7 @@ def best_time(action: Callable[[], object]) -> float:
 
 def _ask(guard: GuardedScorer, rows: Rows, owners: Sequence[str]) -> Array:
     parts = [guard.score_owners(rows[start : start + AT_ONCE], owners) for start in range(0, len(rows), AT_ONCE)]
-    values: Array = torch.cat(parts).double().numpy()
+    values: Array = torch.cat(parts).cpu().double().numpy()
     return values
 
 
@@ -129,5 +129,5 @@ def _calibrate(guard: GuardedScorer, witnesses: Witnesses, settings: Calibration
 def _attribution(own: Array, calibration: Calibration | None, rows: Rows) -> Array | None:
     if calibration is None:
         return own if ((own >= 0) & (own <= 1)).all() else None
-    values: Array = calibration(torch.from_numpy(own).float(), rows.batch.response_lengths.cpu()).double().numpy()
+    values: Array = calibration(torch.from_numpy(own).float(), rows.batch.response_lengths.cpu()).cpu().double().numpy()
     return values

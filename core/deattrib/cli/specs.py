@@ -22,7 +22,7 @@ def parse_spec(text: str, *, option: str = "--scorers", kind: str = "a scorer") 
     name, *settings = re.split(r":(?=[A-Za-z_][\w.]*=)", text)
     spec: dict[str, Any] = {"name": name}
     for part in settings:
-        keys, value = parse_override(part)
+        keys, value = parse_override(part, source=f"{option} {text!r}")
         if len(keys) != 1 or keys[0] == "name":
             raise ConfigError(f"{option} {text!r}: {part!r} is no setting of {kind}; expected name:key=value.")
         spec[keys[0]] = value

@@ -85,7 +85,7 @@ def _token_values(logits: Tensor, batch: TokenBatch) -> tuple[Array, Array]:
     # In place: whole distributions are the largest tensors of an evaluation.
     deviation = torch.einsum("btv,btv->bt", probs, log_probs.sub_(mean[..., None]).square_()).sqrt()
     standard = (own - mean) / deviation.clamp(min=SMALLEST_DEVIATION)
-    return tuple(values.double().cpu().numpy() for values in (own, standard))  # type: ignore[return-value]
+    return tuple(values.cpu().double().numpy() for values in (own, standard))  # type: ignore[return-value]
 
 
 def lowest_mean(values: Array, share: float = SHARE) -> float:
@@ -141,6 +141,6 @@ def token_divergences(first: Tensor, second: Tensor, lengths: Tensor) -> tuple[A
     means = []
     for logs, sign in ((one, 1), (two, -1)):
         positions = sign * torch.einsum("btv,btv->bt", logs.exp_(), gap)
-        means.append(torch.where(mask, positions, 0.0).double().sum(1) / lengths)
-    forward, backward = (mean.clamp(min=0).cpu().numpy() for mean in means)  # below 0 by rounding only
+        means.append(torch.where(mask, positions, 0.0).cpu().double().sum(1) / lengths.cpu())
+    forward, backward = (mean.clamp(min=0).numpy() for mean in means)  # below 0 by rounding only
     return forward, backward

@@ -108,8 +108,8 @@ class Processes(ProcessGroup):
         return {name: (max if name in largest else sum)(one[name] for one in everyone) for name in values}
 
     def same(self, parameters: Sequence[nn.Parameter]) -> None:
-        doubles = (p.detach().double() for p in parameters if not is_spread(p))
-        sums = [(float(value.sum()), float(value.abs().sum())) for value in doubles]
+        whole = (p.detach() for p in parameters if not is_spread(p))
+        sums = [tuple(float(of.sum(dtype=torch.float64)) for of in (value, value.abs())) for value in whole]
         everyone = self.gather(sums)
         for rank, other in enumerate(everyone):
             if other != everyone[0]:

@@ -17,20 +17,20 @@ from deattrib.yaml_file import parse_value, resolve_scalar
 _DEEPEST = 64
 
 
-def parse_override(item: str) -> tuple[tuple[str, ...], Any]:
-    """`"ppo.steps=3"` becomes `(("ppo", "steps"), 3)`.
+def parse_override(item: str, *, source: str | None = None) -> tuple[tuple[str, ...], Any]:
+    """`"ppo.steps=3"` becomes `(("ppo", "steps"), 3)`. `source`: what messages call it, by default `--set` and the item.
 
     Raises:
         ConfigError: no `=`, an empty name, or a value that is not YAML; the message has the item.
     """
     path, equals, text = item.partition("=")
     keys = tuple(part.strip() for part in path.split("."))
+    source = source or f"--set {item!r}"
     if not equals:
-        raise ConfigError(f"--set {item!r}: there is no '='; expected NAME.NAME=VALUE, for example --set ppo.steps=100.")
+        raise ConfigError(f"{source}: there is no '='; expected NAME.NAME=VALUE, for example --set ppo.steps=100.")
     if not all(keys) or len(keys) > _DEEPEST:
-        raise ConfigError(f"--set {item!r}: {path!r} is not a dotted name; expected NAME.NAME=VALUE.")
+        raise ConfigError(f"{source}: {path!r} is not a dotted name; expected NAME.NAME=VALUE.")
     text = text.strip()
-    source = f"--set {item!r}"
     return keys, parse_value(text, source=source) if text[:1] in ("[", "{", '"', "'") else resolve_scalar(text, source=source)
 
 

@@ -226,7 +226,7 @@ def planted_owner_first(bench: Bench) -> None:
     owners = bench.world.corpus.owners
     (owner,) = bench.world.corpus.forget_owners
     planted = rows_of(bench.world.codec, list(bench.world.corpus.rows_of(owner)))
-    means = bench.guard.score_owners(planted, owners).double().mean(0)
+    means = bench.guard.score_owners(planted, owners).cpu().double().mean(0)
     if bench.guard.scorer.owner_free:
         spread = float(means.max() - means.min())
         if spread > bench.allowed:
