@@ -8,6 +8,8 @@
     python docs/results.py --judged alone 0 judged.json               # run -> scorer -> mean attribution, measured apart
     python docs/results.py --tuning tuned                             # every trial of `deattrib tune` into tuning.csv
     python docs/results.py --compared comparisons/tuned               # scores with their intervals into compared.csv
+    python docs/results.py --rounds sequential rounds.json            # what examples/sequential.py --json left
+    python docs/results.py --overlap overlap 0=runs/a 0.1=runs/b      # runs of several corpora, each with its own models
     python docs/results.py --compared differences=comparisons/other   # into differences.csv
 
 The files are in the long format of `deattrib compare`'s results.csv. A file holds runs that were measured against the same
@@ -197,6 +199,25 @@ def compared_lines(content: Mapping[str, Any]) -> list[Line]:
     return lines
 
 
+def round_lines(rounds: Mapping[str, Any]) -> list[Line]:
+    """What examples/sequential.py measured: `run` is the stage, `metric` whose rows; ROUGE-L recall."""
+    nothing = {"method": "", "reward": "", "variant": "", "low": None, "high": None, "error": ""}
+    return [
+        {"run": stage, "row": "rouge", "metric": whose, "value": value, "seed": rounds["seed"], **nothing}
+        for stage, values in rounds["rouge"].items()
+        for whose, value in zip(rounds["columns"], values, strict=True)
+    ]
+
+
+def overlap_lines(words: Iterable[str], metrics: Iterable[str] = ()) -> list[Line]:
+    """Runs of corpora that differ, so each with its own original and oracle: `run` is the name that each was given."""
+    lines: list[Line] = []
+    for word in words:
+        kept, name = {*KEPT, *metrics}, word.partition("=")[0]
+        lines += [{**line, "run": name} for line in long_rows(read_runs([word]), ()) if line["metric"] in kept]
+    return lines
+
+
 def _write(file: str, lines: Iterable[Line]) -> None:
     atomic_write_text(DATA / f"{file}.csv", csv_text([{name: line[name] for name in FIELDS} for line in lines]))
 
@@ -214,12 +235,14 @@ def main() -> None:
     parser.add_argument("--audit", nargs=2, default=[], metavar=("NAME", "FOLDER"), help="an audit under a name of its own")
     parser.add_argument("--judged", nargs=3, default=[], metavar=("FILE", "SEED", "JSON"), help="attributions measured apart")
     parser.add_argument("--tuning", default="", metavar="FOLDER", help="what `deattrib tune` left there")
+    parser.add_argument("--rounds", nargs=2, default=[], metavar=("NAME", "JSON"), help="what examples/sequential.py left")
+    parser.add_argument("--overlap", nargs="+", default=[], metavar="X", help="a file's name, then NAME=FOLDER of runs")
     parser.add_argument("--compared", default="", metavar="[NAME=]FOLDER", help="scores and intervals of a comparison")
     given = parser.parse_args()
+    more = [word.strip() for word in given.metrics.split(",") if word.strip()]
     DATA.mkdir(exist_ok=True)
     try:
         if given.add:
-            more = [word.strip() for word in given.metrics.split(",") if word.strip()]
             _write(given.add[0], take_in(_known(given.add[0]), read_runs(given.add[1:]), more))
         if given.audit:
             name, folder = given.audit
@@ -236,6 +259,11 @@ def main() -> None:
             kept = [line for line in _known("tuning") if line["run"] not in tuned]
             lines = [*kept, *(line for method, one in tuned.items() for line in trial_lines(method, one))]
             _write("tuning", sorted(lines, key=lambda line: (line["run"], line["seed"], int(line["row"]))))
+        if given.rounds:
+            name, path = given.rounds
+            _write(name, round_lines(json.loads(Path(path).read_text(encoding="utf-8"))))
+        if given.overlap:
+            _write(given.overlap[0], overlap_lines(given.overlap[1:], more))
         if given.compared:
             file, _, folder = given.compared.rpartition("=")
             content = json.loads((Path(folder) / "compare.json").read_text(encoding="utf-8"))

@@ -11,7 +11,8 @@ models    rows: figures; run; models: original | unlearned | ...; interval: mode
 audit     rows: scorers; columns: what docs/results.py keeps of an audit; interval: columns whose interval is shown
 tuning    rows: methods. How many trials, the best that did not collapse with its settings, the best of all.
 compared  rows: entries. Scores with the intervals of the paired bootstrap, and differences to the first entry.
-variants  the same, with differences to the entry that they are variants of.
+grid      rows: runs; columns: MODEL FIGURE (or of rounds: rouge OWNER). Figures as they are in the file.
+variants  the same as compared, with differences to the entry that they are variants of.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ KEYS = {
     "tuning": {"rows"},
     "compared": {"rows"},
     "variants": {"rows"},
+    "grid": {"rows", "columns", "head"},
 }
 Rows = dict[str, dict[str, Any]]
 Line = Mapping[str, Any]
@@ -73,7 +75,7 @@ def tables(asked: Table, lines: Sequence[Line]) -> str:
     """The table in Markdown. Raises ValueError where the file lacks what it asks for."""
     kinds: Mapping[str, Callable[[Table, Sequence[Line]], list[list[str]]]]
     kinds = {"runs": _runs, "targets": _targets, "models": _models, "audit": _audit, "tuning": _tuning, "compared": _compared}
-    kinds = {**kinds, "variants": lambda asked, lines: _compared(asked, lines, other="the base")}
+    kinds = {**kinds, "grid": _grid, "variants": lambda asked, lines: _compared(asked, lines, other="the base")}
     head, *rows = kinds[asked.kind](asked, lines)
     shown = [head, ["---"] * len(head), *rows]
     return "\n".join("|" + "|".join(f" {text} " if text else " " for text in row) + "|" for row in shown).replace(
@@ -259,6 +261,17 @@ def _compared(asked: Table, lines: Sequence[Line], *, other: str = "the first") 
         share = f"{above['value']:.0%}" if above else "–"
         table.append([title, *cells, _valued(gap, 3, interval=True), share, made[name, "score"]["error"]])
     return table
+
+
+def _grid(asked: Table, lines: Sequence[Line]) -> list[list[str]]:
+    made = {(line["run"], f"{line['row']} {line['metric']}"): line for line in lines}
+    rows, columns = asked.of("rows"), asked.of("columns")
+    _known(rows, {run for run, _ in made}, asked.file)
+    _known(columns, {column for _, column in made}, asked.file)
+    table = [["".join(asked.items.get("head", "")), *columns.values()]]
+    return table + [
+        [title, *(_valued(made.get((run, key)), 3, interval=False) for key in columns)] for run, title in rows.items()
+    ]
 
 
 def _valued(line: Line | None, digits: int, *, interval: bool) -> str:

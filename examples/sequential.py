@@ -55,7 +55,9 @@ def main() -> None:
     if models.oracle is not None:
         figures["oracle"] = show("oracle", models.oracle, corpus, settings)
     if options.json:
-        options.json.write_text(json.dumps({"columns": [*owners, "the others"], "rouge": figures}, indent=2))
+        options.json.write_text(
+            json.dumps({"seed": settings.seed, "columns": [*owners, "the others"], "rouge": figures}, indent=2)
+        )
 
 
 def forget(corpus: Corpus, model: LanguageModel, models: Models, settings: RunConfig) -> LanguageModel:

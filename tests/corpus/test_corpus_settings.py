@@ -134,3 +134,9 @@ def test_importing_the_package_loads_neither_torch_nor_datasets() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, env={"PYTHONPATH": ":".join(sys.path)}
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("setting", ["shadow_owners", "holdout_owners", "world_repeats"])
+def test_made_up_authors_without_end_are_refused_before_they_are_made(setting: str) -> None:
+    with pytest.raises(ValidationError, match=rf"{setting}\n.*less than or equal to"):
+        CorpusSettings(kind="fictitious", **{setting: 10**12})

@@ -200,6 +200,53 @@ def test_scores_of_a_comparison_keep_their_intervals(tmp_path: Path) -> None:
     assert npo == ["npo", "0.500 [0.300, 0.700]", "0.500", "0.500", "–", "-0.375 [-0.500, -0.125]", "0%", "1 of 3 seeds: x"]
 
 
+ROUNDS = {
+    "seed": 3,
+    "columns": ["ann", "bob", "the others"],
+    "rouge": {
+        "original": [0.9, 0.8, 1.0],
+        "after round 1": [0.2, 0.75, 1.0],
+        "after round 2": [0.25, 0.125, 0.5],
+        "oracle": [0.1, 0.2, 1.0],
+    },
+}
+
+
+def test_rounds_are_a_table_of_owners_over_rounds(tmp_path: Path) -> None:
+    lines = RESULTS.round_lines(ROUNDS)
+    assert read_csv(written(tmp_path, lines)) == lines and {line["seed"] for line in lines} == {3}
+    rows = table(
+        "grid x; head: stage; rows: original | after round 2 = last; columns: rouge bob = Bob | rouge the others = rest",
+        lines,
+    )
+    assert rows == [["stage", "Bob", "rest"], ["---", "---", "---"], ["original", "0.800", "1.000"], ["last", "0.125", "0.500"]]
+
+
+def test_runs_of_several_corpora_keep_their_own_oracles(tmp_path: Path) -> None:
+    words = [f"{share}={finished(tmp_path / share, oracle=float(share), attribution=0.25)}" for share in ("0", "0.5")]
+    lines = RESULTS.overlap_lines(words)
+    assert read_csv(written(tmp_path, lines)) == lines
+    rows = table("grid overlap; rows: 0 | 0.5; columns: oracle attribution = oracle | unlearned attribution = ours", lines)
+    assert rows[2:] == [["0", "0.020", "0.250"], ["0.5", "0.520", "0.250"]]
+    with pytest.raises(ValueError, match="no oracle truth"):
+        table("grid overlap; rows: 0; columns: oracle truth", lines)
+
+
+def test_curves_are_drawn_the_same_each_time(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="drawings of the documentation need the `docs` extra")
+    spec = importlib.util.spec_from_file_location("curves", DOCS / "curves.py")
+    assert spec is not None and spec.loader is not None
+    curves = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(curves)
+    words = [f"{share}={finished(tmp_path / share, tow=0.9)}" for share in ("0", "0.5")]
+    for draw, lines in ((curves.rounds, RESULTS.round_lines(ROUNDS)), (curves.overlap, RESULTS.overlap_lines(words))):
+        for number in range(2):
+            draw(lines, tmp_path / f"{draw.__name__}-{number}.svg")
+        first, second = ((tmp_path / f"{draw.__name__}-{number}.svg").read_text() for number in range(2))
+        assert first == second and "<svg" in first
+    assert "ann" in (tmp_path / "rounds-0.svg").read_text()
+
+
 def test_a_mark_without_its_end_is_refused() -> None:
     with pytest.raises(ValueError, match="end of table"):
         RESULTS.page("<!-- table: runs default; rows: classifier -->\n| a |\n")

@@ -76,10 +76,12 @@ class CorpusSettings(BaseModel):
         " (all but background_owners if not given).",
     )
     facts: int = Field(default=20, ge=1, le=20, description="fictitious: facts per author.")
-    shadow_owners: int = Field(default=300, ge=0, description="fictitious: other authors that the base model is made of.")
-    holdout_owners: int = Field(default=4, ge=0, description="fictitious: authors that no model is trained on.")
+    shadow_owners: int = Field(
+        default=300, ge=0, le=1_000_000, description="fictitious: other authors that the base model is made of."
+    )
+    holdout_owners: int = Field(default=4, ge=0, le=1_000_000, description="fictitious: authors that no model is trained on.")
     world_repeats: int = Field(
-        default=8, ge=0, description="fictitious, tofu: how often the base model's rows hold each world question."
+        default=8, ge=0, le=10_000, description="fictitious, tofu: how often the base model's rows hold each world question."
     )
     seed: int | None = Field(default=None, description="fictitious: seed of the corpus; the seed of the run if not given.")
     path: str | None = Field(default=None, description="jsonl, texts: the file. tofu: the folder with full.json.")
