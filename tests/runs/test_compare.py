@@ -122,7 +122,7 @@ def test_a_killed_run_is_gone_on_with(tmp_path: Path, cache: Path, monkeypatch: 
     (tmp_path / "killer.py").write_text(KILLER)
     scorer = {"name": f"{tmp_path / 'killer.py'}:Killer", "epochs": 30}
     matrix = Matrix({**TINY, "reward": scorer}, {"killer": scorer}, {}, (0,), {}, {})
-    monkeypatch.setenv("KILL_AT_CALL", "6")
+    monkeypatch.setenv("KILL_AT_CALL", "7")  # step 3, after the first checkpoint
     monkeypatch.setenv("KILL_WITH", str(int(signal.SIGKILL)))
     first = compare(matrix, output=tmp_path / "out", cache=cache, samples=20)
     assert "SIGKILL" in first.content["entries"][0]["runs"][0]["error"]
