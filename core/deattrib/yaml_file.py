@@ -15,13 +15,15 @@ from typing import Any, ClassVar
 
 import yaml
 
-from deattrib.errors import ConfigError
+from deattrib.errors import ConfigError, first_line
 
 LARGEST_FILE = 256 * 1024
 """Bytes; a resolved config has about four thousand."""
 MOST_NODES = 50_000
 """Values after every alias is written out."""
 DEEPEST = 64
+MOST_DIGITS = 1000
+"""Of a whole number, in whatever base; Python itself writes out 4300 at most."""
 
 _TAG = "tag:yaml.org,2002:"
 _CORE_SCHEMA: tuple[tuple[str, str, str], ...] = (
@@ -97,6 +99,8 @@ def parse_value(text: str, *, source: str) -> Any:
         raise ConfigError(f"{source}:{line}:{column}: the character U+{_code(error):04X} is not allowed in YAML.") from error
     except RecursionError as error:
         raise ConfigError(f"{source}: nested more than {DEEPEST} deep.") from error
+    except (OverflowError, ValueError) as error:  # of PyYAML itself: escapes past U+10FFFF, versions without end
+        raise ConfigError(f"{source}: this is not YAML: {first_line(error)}") from error
 
 
 def resolve_scalar(text: str, *, source: str) -> Any:
@@ -204,10 +208,9 @@ def _scalar(name: str, text: str, position: str) -> Any:
     if name == "float":
         return float(plain.lower().replace(".inf", "inf").replace(".nan", "nan"))
     base = {"0o": 8, "0x": 16}.get(plain[:2], 10)
-    try:
-        return int(plain, base)
-    except ValueError as error:  # Python reads at most 4300 digits
-        raise ConfigError(f"{position}a number of {len(plain)} digits is too long") from error
+    if len(plain) > MOST_DIGITS:
+        raise ConfigError(f"{position}a number of {len(plain)} digits is too long")
+    return int(plain, base)
 
 
 def _measure(root: yaml.Node, source: str) -> None:

@@ -251,6 +251,31 @@ def test_frozen_models_are_watched_too(codec: Codec, rows: Rows, policy: nn.Sequ
         guard.score(rows)
 
 
+@pytest.mark.parametrize("inner", [False, True], ids=["itself", "what it wraps"])
+def test_the_original_is_watched_until_there_is_a_policy(codec: Codec, rows: Rows, policy: nn.Sequential, inner: bool) -> None:
+    model: Any = SimpleNamespace(model=policy)
+
+    class Writes(Letters):
+        def fit(self, context: ScorerContext) -> None:
+            self.asked_for = context.load_original().model
+
+        def score(self, rows: Rows) -> Any:
+            next(self.asked_for.parameters()).data.mul_(2)
+            return super().score(rows)
+
+        def calibrate_as(self) -> Scorer:
+            wrapped = Writes()
+            wrapped.asked_for = self.asked_for
+            return wrapped if inner else self
+
+    guard = guarded(Writes(), codec)
+    guard.fit(replace(context_with(codec), load_original=lambda: model))
+    with pytest.raises(ScorerError, match="it touched the original model: its values"):
+        guard.calibrate_as().score(rows)
+    guard.watch = nn.Linear(2, 2)  # its weights are a policy's from here on, which trains them
+    guard.score(rows)
+
+
 def test_closing_twice_closes_once(codec: Codec) -> None:
     closed: list[int] = []
     guard = guarded(scorer_that(lambda _: [], close=lambda self: closed.append(1)), codec)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -80,6 +81,12 @@ def _flat(value: Any) -> list[Any]:
     return list(value[1]) if isinstance(value, tuple) else value.tolist()
 
 
+def leave_nowhere() -> None:
+    """Go to a folder that is gone afterwards."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+
+
 @pytest.mark.parametrize(
     ("leak", "read", "what"),
     [
@@ -90,6 +97,7 @@ def _flat(value: Any) -> list[Any]:
         (lambda: torch.set_default_device("meta"), torch.get_default_device, "default device"),
         (lambda: torch.set_float32_matmul_precision("medium"), torch.get_float32_matmul_precision, "matmul precision"),
         (lambda: os.chdir("/"), os.getcwd, "working directory"),
+        (lambda: leave_nowhere(), os.getcwd, "working directory"),
         (lambda: signal.signal(signal.SIGTERM, signal.SIG_IGN), lambda: signal.getsignal(signal.SIGTERM), "handler of SIGTERM"),
     ],
 )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from deattrib.corpus import read_jsonl
+from deattrib.corpus import Corpus, Example, read_jsonl
 from deattrib.errors import CorpusError
 
 ROWS: list[dict[str, Any]] = [
@@ -78,6 +78,15 @@ def test_too_little_to_forget_and_to_keep(tmp_path: Path, rows: list[Any], forge
     with pytest.raises(CorpusError) as caught:
         read_jsonl(write(tmp_path / "rows.jsonl", rows), forget=forget)
     assert what in str(caught.value)
+
+
+def test_names_in_messages_are_short_and_move_no_cursor() -> None:
+    owners = ("\x1b[2J" + "n" * 10_000, "plain")
+    rows = tuple(Example(owner, "p", "r") for owner in owners)
+    for forget in ((), ("somebody else",)):
+        with pytest.raises(CorpusError) as caught:
+            Corpus("c", rows, forget)
+        assert "plain" in str(caught.value) and "\x1b" not in str(caught.value) and len(str(caught.value)) < 400
 
 
 def test_owners_are_names_and_nothing_else(tmp_path: Path) -> None:

@@ -56,6 +56,13 @@ def test_values_that_are_no_text_are_told_with_their_row(hub: Table) -> None:
     assert "row 3: a is None" in str(caught.value) and "row 4: author is ''" in str(caught.value)
 
 
+def test_two_spellings_of_one_owner_are_told(hub: Table) -> None:
+    for row, name in zip(hub, ("Ren\u00e9", "Ren\u00e9", "Rene\u0301", "x", "y", "y"), strict=True):
+        row["author"] = name
+    with pytest.raises(CorpusError, match=r"row 2: owner .* differ only in case, blanks or Unicode form"):
+        read_hub("user/data", **COLUMNS, forget=1)
+
+
 def test_without_the_package_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(CorpusError, match="pip install datasets"):

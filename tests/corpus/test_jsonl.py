@@ -94,6 +94,7 @@ def test_owners_are_normalised_and_forget_names_with_them(file: Path) -> None:
     rows = [ROWS[0], ROWS[1] | {"owner": "Rene\u0301"}]
     corpus = read_jsonl(_write(file, rows), forget=["Rene\u0301"])
     assert corpus.forget_owners == ("Ren\u00e9",)
+    assert read_jsonl(file, forget=["Rene\u0301", "Ren\u00e9"]).forget_owners == ("Ren\u00e9",)
 
 
 @pytest.mark.parametrize("other", ["Rene\u0301", "ren\u00e9", " Ren\u00e9 "])

@@ -64,7 +64,7 @@ def test_a_finished_run_is_never_overwritten(tmp_path: Path) -> None:
     assert {item.name: item.read_bytes() for item in (tmp_path / "run").iterdir() if item.is_file()} == before
 
 
-@pytest.mark.parametrize("state", ["created", "running", "failed"])
+@pytest.mark.parametrize("state", ["created", "running", "interrupted"])
 def test_an_unfinished_run_is_not_overwritten_either(tmp_path: Path, state: Any) -> None:
     with create(tmp_path / "run") as folder:
         folder.set_state(state)
@@ -95,6 +95,24 @@ def test_an_empty_folder_and_a_creation_cut_short_are_used(tmp_path: Path) -> No
     assert not list((tmp_path / "run").glob(".tmp-*"))
 
 
+def test_a_run_that_failed_before_its_first_checkpoint_is_begun_anew(tmp_path: Path) -> None:
+    """What it was given is mended: the same command has to work."""
+    with create(tmp_path / "run") as folder:
+        folder.events.write_text("{}\n")
+        folder.set_state("failed", reason="the corpus is wrong")
+    with create(tmp_path / "run", name="mended") as folder:
+        assert folder.config["name"] == "mended" and folder.state == "created"
+        assert not folder.events.exists()
+        folder.set_state("interrupted")
+    with pytest.raises(RunError, match="unfinished run"):  # somebody ended that one: it is gone on with
+        create(tmp_path / "run")
+    with RunFolder.open(tmp_path / "run") as folder:
+        (folder.checkpoints / "step-2").mkdir()
+        folder.set_state("failed", reason="a scorer")
+    with pytest.raises(RunError, match=r"with the settings that it has.*--resume"):
+        create(tmp_path / "run")
+
+
 def test_files_where_folders_belong(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
@@ -119,6 +137,8 @@ def test_opening_nothing_names_what_is_beside(tmp_path: Path) -> None:
         ("state.json", '{"schema": 99, "state": "running"}'),
         ("manifest.json", "[]"),
         ("manifest.json", "\xff"),
+        ("manifest.json", '{"schema": 1, "fingerprints": null}'),
+        ("manifest.json", '{"schema": 1, "fingerprints": {"loaded": 3}}'),
         ("config.yaml", "a: ["),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,55 @@ def test_a_referee_that_cannot_tell_is_not_taken_for_the_reward(tmp_path: Path, 
     config = build_config(data=TINY, overrides=["referee.calibration.noise_floor=1e6"])
     with pytest.raises(CalibrationError, match=r"The referee \(choose another with referee.scorer\): Scorer .* cannot tell"):
         run(config, output=tmp_path / "run", cache=cache)
+
+
+FAILS_LATE = """
+import torch
+from deattrib_scorers.classifier import Classifier
+
+class FailsLate(Classifier):
+    def score_prefixes(self, rows, ends):
+        scores = super().score_prefixes(rows, ends)
+        return torch.where(torch.arange(len(rows))[:, None] == 1, torch.nan, scores) if self.context.policy else scores
+
+    def fit(self, context):
+        self.context = context
+        super().fit(context)
+
+    def score(self, rows):
+        if self.context.policy:
+            raise ValueError("no memory for whole answers")
+        return super().score(rows)
+
+    def score_tokens(self, rows):
+        raise ValueError("no memory for tokens")
+
+    def close(self):
+        raise ValueError("cannot let go")
+"""
+
+
+def test_a_reward_that_fails_after_the_loop_costs_no_result(tmp_path: Path, cache: Path) -> None:
+    (tmp_path / "late.py").write_text(FAILS_LATE)
+    heard: list[str] = []
+
+    class Ear(Listener):
+        def warn(self, message: str) -> None:
+            heard.append(message)
+
+    config = build_config(
+        data={**TINY, "reward": {"name": f"{tmp_path / 'late.py'}:FailsLate", "epochs": 30}},
+        overrides=["guard.on_nonfinite=mask", "guard.most_masked=0.5"],
+    )
+    with pytest.warns(UserWarning, match=r"in close\(\): it raised ValueError: cannot let go"):
+        folder = run(config, output=tmp_path / "run", cache=cache, listener=Ear()).folder
+    assert read_state(folder) == "finished" and (folder / "report.html").is_file()
+    metrics = json.loads((folder / "metrics.json").read_text())
+    row = metrics["rows"]["unlearned"]
+    assert row["reward_attribution"] is None and 0 <= row["attribution"] <= 1 and row["forget_rouge"] is not None
+    assert any("What the reward says of the unlearned model" in message for message in metrics["warnings"])
+    assert any(re.search(r"\d+ scores of the reward .* were not finite", message) for message in metrics["warnings"])
+    assert any("not shaded by token" in message and "no memory for tokens" in message for message in heard)
 
 
 def test_a_listener_hears_stages_and_steps(tmp_path: Path, cache: Path) -> None:

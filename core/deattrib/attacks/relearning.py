@@ -5,7 +5,8 @@ are trained by AdamW (constant rate, no weight decay, gradients clipped to 1) on
 forget rows whose *fact* is in none of the rows trained on, so that what comes back was not told. Where we deviate: they look
 for keywords in completions, we take ROUGE-L recall and the recall of facts; and the rate is not tuned per model: it falls with
 the width, 0.04 / width, as Adam's should (Yang et al. 2022, arXiv 2203.03466), which is 3e-4 at 128, low enough that the
-demo's original loses little, and 1e-5 at 4096.
+demo's original loses little, and 1e-5 at 4096. Weights are float32 here, whatever the model's are; a bfloat16 model is trained
+and asked in mixed precision, which is several times faster where the processor has it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from deattrib.corpus.types import Example
 from deattrib.errors import CorpusError
 from deattrib.evaluation.arrays import mean_of
 from deattrib.evaluation.rows import choose_rows
+from deattrib.models.forward import autocast
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.training import answer_loss
 
@@ -66,16 +68,19 @@ class Relearning(Attack):
 
     def run(self, subject: AttackSubject) -> AttackResult:
         trained, asked = self.rows(subject)
-        module = subject.copy().float()
+        module = subject.copy()
+        device, mixed = subject.model.device, next(module.parameters()).dtype == torch.bfloat16
+        module.float()
         view = LanguageModel(module, subject.model.codec, name=f"{subject.name}, relearning")
         rate = self.params.learning_rate or RATE_TIMES_WIDTH / width_of(module)
         done, rouge, facts, figure, interval = 0, [], [], None, None
-        training = relearn(view, trained, rate=rate, batch_size=self.params.batch_size, seed=subject.seed)
+        training = relearn(view, trained, rate=rate, batch_size=self.params.batch_size, seed=subject.seed, mixed=mixed)
         for goal in (0, *self.params.steps):
             for _ in range(goal - done):
                 next(training)
             done = goal
-            answers = subject.answers([row.prompt for row in asked], model=view)
+            with autocast(device, mixed):
+                answers = subject.answers([row.prompt for row in asked], model=view)
             values = subject.rouge(answers, asked)
             rouge.append((float(goal), float(values.mean())))
             facts.append((float(goal), mean_of(subject.facts(answers, asked))))
@@ -106,10 +111,13 @@ class BenignRelearning(Relearning):
         return choose_rows(subject.corpus.retain, self.params.rows, seed=subject.seed), subject.forget
 
 
-def relearn(model: LanguageModel, rows: Sequence[Example], *, rate: float, batch_size: int, seed: int) -> Iterator[float]:
+def relearn(
+    model: LanguageModel, rows: Sequence[Example], *, rate: float, batch_size: int, seed: int, mixed: bool = False
+) -> Iterator[float]:
     """Train the model's own module, one step per item; the items are the losses before each step.
 
-    The module is trained in eval mode, without dropout. Rows come in passes, each in an order of its own.
+    The module is trained in eval mode, without dropout; `mixed`: with bfloat16 in its forward passes. Rows come in passes, each
+    in an order of its own.
     """
     module, rng = model.model.requires_grad_(True), random.Random(f"relearning-{seed}")
     optimiser = torch.optim.AdamW(module.parameters(), lr=rate, weight_decay=0.0)
@@ -120,7 +128,8 @@ def relearn(model: LanguageModel, rows: Sequence[Example], *, rate: float, batch
         batch, queue = queue[:batch_size], queue[batch_size:]
         optimiser.zero_grad()
         with torch.enable_grad():
-            loss = answer_loss(module, model.encode([row.prompt for row in batch], [row.response for row in batch]))
+            with autocast(model.device, mixed):
+                loss = answer_loss(module, model.encode([row.prompt for row in batch], [row.response for row in batch]))
             loss.backward()
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()

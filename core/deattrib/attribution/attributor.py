@@ -28,7 +28,7 @@ from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
 from deattrib.attribution.settings import CalibrationSettings, GuardSettings
 from deattrib.attribution.witnesses import Witnesses, gather_witnesses
-from deattrib.errors import ConfigError, did_you_mean
+from deattrib.errors import ConfigError, ScorerError, did_you_mean
 from deattrib.models.language_model import Codec
 
 ScorerSpec = str | Mapping[str, Any] | type[Scorer] | Scorer
@@ -173,6 +173,7 @@ class Attributor:
                 repeats = repeats_itself(guard, witnesses.own)
             elif not says_nothing:
                 repeats = varies_and_repeats(guard, context)
+            guard.release_original()
             self._parts.append(Part(guard, calibration, weight / total, repeats))
         for message in unrepeatable(self._parts):
             warnings.warn(message, stacklevel=2)
@@ -263,9 +264,12 @@ class Attributor:
         return None
 
     def close(self) -> None:
-        """Let all scorers free what they took."""
+        """Let all scorers free what they took. One that cannot costs a warning: whatever was wanted of it is there."""
         for part in self._parts:
-            part.guard.close()
+            try:
+                part.guard.close()
+            except ScorerError as error:
+                warnings.warn(str(error), stacklevel=2)
 
 
 def _weight(spec: Mapping[str, Any]) -> float:

@@ -43,8 +43,8 @@ class GuardedScorer:
         scorer: the scorer itself, kept as `scorer`.
         codec: tokenizer and template, for cutting responses into prefixes.
         name, origin: what messages call it; the name defaults to the scorer's own.
-        watch: a module that no call may change, normally the policy. An original model that `fit` asks for is watched while it
-            runs, a base model from then on.
+        watch: a module that no call may change, normally the policy. Original and base model are watched from when `fit` asks
+            for them; the original until there is a policy, or `release_original`.
         settings: how long a call may take, and what becomes of scores that are not finite; None: those of the guarded call
             that this is made in, else the defaults.
 
@@ -69,7 +69,7 @@ class GuardedScorer:
         self.codec = codec
         self.name = name or scorer.name
         self.origin = str(origin)
-        self.watch = watch
+        self._watch = watch
         self.settings = settings or _AROUND.get() or GuardSettings()
         self.step: int | None = None
         self.seconds = 0.0
@@ -93,7 +93,23 @@ class GuardedScorer:
         inner = self.scorer.calibrate_as()
         if inner is self.scorer:
             return self
-        return GuardedScorer(inner, codec=self.codec, origin=self.origin, watch=self.watch, settings=self.settings)
+        guard = GuardedScorer(inner, codec=self.codec, origin=self.origin, watch=self.watch, settings=self.settings)
+        guard._frozen = self._frozen
+        return guard
+
+    @property
+    def watch(self) -> nn.Module | None:
+        """The module that no call may change."""
+        return self._watch
+
+    @watch.setter
+    def watch(self, module: nn.Module | None) -> None:
+        self._watch = module
+        self.release_original()
+
+    def release_original(self) -> None:
+        """The original model is about to change for good reasons: its weights become a policy's, say."""
+        self._frozen.pop("original model", None)
 
     # -- the calls ---------------------------------------------------------------------------------------------------
     def fit(self, context: ScorerContext) -> None:
@@ -110,7 +126,6 @@ class GuardedScorer:
                 self.scorer.fit(replace(context, retrainer=None) if barred else context)
         finally:
             self._fitting = False
-            self._frozen.pop("original model", None)  # later it is a view of the policy's own weights
 
     def score(self, rows: Rows) -> Tensor:
         """[B] float32 on the CPU. Raises ScorerError."""

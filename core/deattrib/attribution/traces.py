@@ -80,8 +80,8 @@ def _default_device() -> torch.device | None:
 def process_settings() -> list[Setting]:
     """What a run needs of its process: the folder that paths are relative to, and who answers signals."""
     found: list[Setting] = []
-    with contextlib.suppress(OSError):  # it may have been removed
-        found.append(Setting("the working directory", os.getcwd, os.chdir, os.getcwd()))
+    if (here := _working_directory()) is not None:
+        found.append(Setting("the working directory", _working_directory, os.chdir, here))
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
             before = signal.getsignal(number)
@@ -89,6 +89,13 @@ def process_settings() -> list[Setting]:
                 read, write = partial(signal.getsignal, number), partial(signal.signal, number)
                 found.append(Setting(f"the handler of {number.name}", read, write, before))
     return found
+
+
+def _working_directory() -> str | None:
+    """None where it has been removed."""
+    with contextlib.suppress(OSError):
+        return os.getcwd()
+    return None
 
 
 def seed_everything(seed: int) -> None:

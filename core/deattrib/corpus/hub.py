@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deattrib.corpus.files import Problems, Record, read_records, required_text
-from deattrib.corpus.jsonl import choose_forget, normalised
+from deattrib.corpus.jsonl import Spellings, choose_forget
 from deattrib.corpus.types import Corpus, Example
 from deattrib.errors import CorpusError, did_you_mean
 
@@ -68,7 +68,7 @@ def read_hub(
 
 def _rows(id: str, table: Iterable[Mapping[str, Any]], owner: str, prompt: str, response: str) -> tuple[Example, ...]:
     problems = Problems(id)
-    rows = []
+    spellings, rows = Spellings(problems), []
     for number, values in enumerate(table):
         where = f"{id}: row {number}"
         who = values[owner]
@@ -78,8 +78,8 @@ def _rows(id: str, table: Iterable[Mapping[str, Any]], owner: str, prompt: str, 
         bad = [column for column in (prompt, response) if not isinstance(values[column], str) or not values[column].strip()]
         for column in bad:
             problems.add(where, f"{column} is {values[column]!r}, expected text")
-        if not bad:
-            name = normalised(str(who))
+        name = spellings.one(str(who), where)
+        if not bad and name is not None:
             rows.append(Example(name, values[prompt], values[response], fact_id=f"{name}/row_{number}"))
     problems.finish()
     return tuple(rows)

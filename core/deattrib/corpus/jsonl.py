@@ -93,12 +93,33 @@ def choose_forget(forget: int | str | Sequence[str], owners: Sequence[str], *, w
                 f"{where}: forget = {forget}, expected 1 to {len(owners) - 1} of the {len(owners)} owners, or their names."
             )
         return tuple(owners[len(owners) - forget :])
-    return tuple(normalised(owner) for owner in ((forget,) if isinstance(forget, str) else forget))
+    return tuple(dict.fromkeys(normalised(owner) for owner in ((forget,) if isinstance(forget, str) else forget)))
 
 
 def normalised(owner: str) -> str:
     """Unicode NFC without blanks around it: two files that look alike name the same owner."""
     return unicodedata.normalize("NFC", owner.strip())
+
+
+class Spellings:
+    """How owners were first written; a second way to write the same one is a problem, not another owner."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.problems = problems
+        self._first: dict[str, tuple[str, str]] = {}  # folded owner -> (as first written, where)
+
+    def one(self, written: str, where: str) -> str | None:
+        """The owner, normalised; None where it was written in another way before."""
+        folded = " ".join(unicodedata.normalize("NFKC", written).casefold().split())
+        first, place = self._first.setdefault(folded, (written, where))
+        if first == written:
+            return normalised(written)
+        self.problems.add(
+            where,
+            f"owner {written!r} and owner {first!r} ({place}) differ only in case, blanks or Unicode form ({written!a}"
+            f" and {first!a}), expected one spelling",
+        )
+        return None
 
 
 class _Reader:
@@ -109,7 +130,7 @@ class _Reader:
         self.rows: dict[str, list[Example]] = {split: [] for split in SPLITS}
         self.phrasings: list[Example] = []
         self.identities: dict[str, list[str]] = {}
-        self._spelling: dict[str, tuple[str, str]] = {}  # folded owner -> (as first written, where)
+        self._spellings = Spellings(problems)
         self._first: dict[tuple[str, str], str] = {}  # (split, owner) -> where
         self._asked: list[tuple[Example, str]] = []
 
@@ -149,18 +170,7 @@ class _Reader:
         if split in ("world", "background") and record.values.get("owner") in (None, ""):
             return ""
         written = required_text(record, "owner", self.problems, _hint(record, "owner"))
-        if written is None:
-            return None
-        folded = " ".join(unicodedata.normalize("NFKC", written).casefold().split())
-        first, where = self._spelling.setdefault(folded, (written, record.where("owner")))
-        if first != written:
-            self.problems.add(
-                record.where("owner"),
-                f"owner {written!r} and owner {first!r} ({where}) differ only in case, blanks or Unicode form ({written!a}"
-                f" and {first!a}), expected one spelling",
-            )
-            return None
-        return normalised(written)
+        return None if written is None else self._spellings.one(written, record.where("owner"))
 
     def _columns(self, record: Record) -> None:
         for column in record.values:

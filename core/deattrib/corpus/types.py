@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from types import MappingProxyType
 
-from deattrib.errors import CorpusError, did_you_mean
+from deattrib.errors import CorpusError, did_you_mean, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,13 @@ class Corpus:
             raise CorpusError(f"Corpus {self.name!r} has no rows: at least two owners with one row each are needed.")
         for name in self.forget_owners:
             if name not in owners:
-                raise CorpusError(f"Forget owner {name!r} has no rows in corpus {self.name!r}.{did_you_mean(name, owners)}")
+                raise CorpusError(
+                    f"Forget owner {shown(repr(name))} has no rows in corpus {self.name!r}.{did_you_mean(name, owners)}"
+                )
         if not self.forget_owners:
-            raise CorpusError(f"Corpus {self.name!r} names nobody to forget: give at least one of {', '.join(owners[:10])}.")
+            raise CorpusError(
+                f"Corpus {self.name!r} names nobody to forget: give at least one of {', '.join(map(shown, owners[:10]))}."
+            )
         if set(self.forget_owners) == set(owners):
             raise CorpusError(
                 f"Corpus {self.name!r} would forget all of its {len(owners)} owners: nothing is left to retain or to "

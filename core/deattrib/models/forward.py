@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from deattrib.models.batch import TokenBatch
@@ -32,6 +33,11 @@ def response_logits(model: nn.Module, batch: TokenBatch) -> tuple[Tensor, Tensor
 def response_hidden(model: nn.Module, batch: TokenBatch) -> Tensor:
     """The hidden states alone, [B, T, H]: the head is applied to one position, since models do not go without."""
     return _through(model, batch, whole=False)[1]
+
+
+def autocast(device: torch.device, enabled: bool) -> torch.autocast:
+    """bfloat16 mixed precision, or nothing."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)
 
 
 def _through(model: nn.Module, batch: TokenBatch, *, whole: bool) -> tuple[Tensor, Tensor]:

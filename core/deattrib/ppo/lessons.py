@@ -19,6 +19,7 @@ from torch import Tensor
 
 from deattrib.corpus.types import Corpus, Example
 from deattrib.models.batch import TokenBatch
+from deattrib.models.forward import autocast
 from deattrib.models.identities import all_names
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy
@@ -26,7 +27,6 @@ from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.ppo.anchored import AnchoredBatch, anchor_rows
 from deattrib.ppo.data import Cycle, Shared, answered, thin
 from deattrib.ppo.reference import Reference
-from deattrib.ppo.rollout import autocast
 from deattrib.ppo.settings import PPOSettings, ReferenceName
 
 AHEAD = 3  # lessons prepared before they are wanted: one has [batch, tokens, vocabulary] numbers for each part

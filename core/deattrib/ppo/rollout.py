@@ -12,7 +12,7 @@ from torch import Tensor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch
-from deattrib.models.forward import gather_log_probs
+from deattrib.models.forward import autocast, gather_log_probs
 from deattrib.models.policy import Policy, PolicyOutput
 from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.models.threads import is_small
@@ -216,8 +216,3 @@ def _penalty(
         return token_kl(logits, other, temperature=settings.temperature) * batch.response_mask
     other_log_probs = gather_log_probs(other, batch.response_ids, temperature=settings.temperature)
     return kl_penalty(log_probs, other_log_probs) * batch.response_mask
-
-
-def autocast(device: torch.device, enabled: bool) -> torch.autocast:
-    """bfloat16 mixed precision, or nothing."""
-    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=enabled)

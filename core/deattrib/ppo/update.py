@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from deattrib.models.forward import autocast
 from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.models.sharding import whole
-from deattrib.ppo.rollout import autocast
 
 Term = Callable[[], tuple[Tensor, dict[str, float]]]  # part of the loss, and its figures
 LARGEST = frozenset({"ratio_error"})  # figures that are a maximum over tokens; all others are means

@@ -14,7 +14,7 @@ import numpy as np
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.corpus.types import Corpus
-from deattrib.errors import CorpusError
+from deattrib.errors import CorpusError, ScorerError
 from deattrib.evaluation.arrays import Array, mean_of
 from deattrib.evaluation.gibberish import GibberishDetector
 from deattrib.evaluation.intervals import cluster_bootstrap
@@ -103,7 +103,7 @@ def assess(
     evaluations = _evaluate(models, corpus, settings, weights, stage, cache, spare)
     there = {name: evaluation for name, evaluation in evaluations.items() if evaluation is not None}
     detector = _detector(corpus, tell)
-    attributions = _attributions(judges, there)
+    attributions = _attributions(judges, there, tell)
     oracle = there.get("oracle")
     rows: dict[str, dict[str, Any] | None] = dict.fromkeys(evaluations)
     under_oracle = {name: answers_under(models.get("oracle"), evaluation) for name, evaluation in there.items()}
@@ -160,16 +160,19 @@ def _detector(corpus: Corpus, tell: Warn) -> GibberishDetector | None:
         return None
 
 
-def _attributions(judges: Judges | None, there: Mapping[str, Evaluation]) -> dict[str, dict[str, Array]]:
+def _attributions(judges: Judges | None, there: Mapping[str, Evaluation], tell: Warn) -> dict[str, dict[str, Array]]:
+    """By the referee and by the reward, whose failing costs its column (NaN): the loop is over."""
     if judges is None:
         return {name: {} for name in there}
-    return {
-        name: {
-            "attribution": attribute(judges.referee, judges.codec, evaluation.forget).numpy(),
-            "reward_attribution": attribute(judges.reward, judges.codec, evaluation.forget).numpy(),
-        }
-        for name, evaluation in there.items()
-    }
+    found: dict[str, dict[str, Array]] = {}
+    for name, evaluation in there.items():
+        found[name] = {"attribution": attribute(judges.referee, judges.codec, evaluation.forget).numpy()}
+        try:
+            found[name]["reward_attribution"] = attribute(judges.reward, judges.codec, evaluation.forget).numpy()
+        except ScorerError as error:
+            tell(f"What the reward says of the {name} model's answers is not known: {error}")
+            found[name]["reward_attribution"] = np.full(len(evaluation.forget), np.nan)
+    return found
 
 
 def _judge(

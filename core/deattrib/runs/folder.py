@@ -62,7 +62,8 @@ class RunFolder:
     ) -> RunFolder:
         """Makes the folder of a new run, state "created", and locks it.
 
-        An empty folder is used as it is, and so is one whose creation was cut short.
+        An empty folder is used as it is, and so is one whose creation was cut short, or whose run failed before it had a
+        checkpoint: what it was given is mended, and there is nothing to go on with.
 
         Args:
             path: the folder; missing parents are made.
@@ -83,6 +84,7 @@ class RunFolder:
         try:
             _refuse_existing(path)  # again, now that nobody else can be making it
             clear_temporary(path)
+            _clear_failed(path)
             manifest = build_manifest(seeds=seeds, fingerprints=fingerprints, arguments=arguments)
             atomic_write_text(path / "config.yaml", text)
             atomic_write_json(path / "manifest.json", manifest)
@@ -183,7 +185,11 @@ def read_config(path: Path) -> dict[str, Any]:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """`manifest.json` of a run, without locking it. Raises RunError."""
-    return _read_json(path / "manifest.json")
+    manifest = _read_json(path / "manifest.json")
+    known = manifest.get("fingerprints", {})
+    if not isinstance(known, dict) or not isinstance(known.get("loaded", {}), dict):
+        raise RunError(f"{path / 'manifest.json'}: `fingerprints` is no object of names and values; the file is damaged.")
+    return manifest
 
 
 def read_state(path: Path) -> RunState:
@@ -227,15 +233,27 @@ def _refuse_existing(path: Path) -> None:
         return
     if "state.json" not in names:
         raise RunError(f"{path} is not empty and not a run folder; choose another with --output.")
-    if read_state(path) == "finished":
+    state = read_state(path)
+    if state == "failed" and empty and "metrics.json" not in names:
+        return
+    if state == "finished":
         raise RunError(
             f"There is a finished run in {path}, which is never overwritten: its result is in metrics.json and report.html. "
             "Choose another folder with --output, or remove this one first."
         )
     raise RunError(
-        f"There is an unfinished run in {path}. Go on with it with --resume {path}, choose another folder with --output, "
-        "or remove this one first."
+        f"There is an unfinished run in {path}. Go on with it, with the settings that it has, with --resume {path}; for others "
+        "choose another folder with --output, or remove this one first."
     )
+
+
+def _clear_failed(path: Path) -> None:
+    """Removes what a run left that failed before its first checkpoint; its state last."""
+    for name in ("events.jsonl", "timings.jsonl", "report.html", "state.json"):
+        try:
+            (path / name).unlink(missing_ok=True)
+        except OSError as error:
+            raise cannot_write(path / name, error) from error
 
 
 def _state_or_none(path: Path) -> RunState | None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
+from deattrib.errors import ScorerError
 from deattrib.evaluation import row_file
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.ppo.unlearner import Unlearner
@@ -30,6 +32,7 @@ from deattrib.runs.row_values import row_figures
 from deattrib.runs.session import Session
 
 SHOWN_RETAIN = 12
+SHADED_AT_ONCE = 16  # a scorer may need a gradient per token
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,12 +85,12 @@ def write_outcome(
         "rows": assessment.rows,
         "metrics": assessment.metrics,
         "attribution_scorers": assessment.scorers,
-        "warnings": list(assessment.warnings),
+        "warnings": [*assessment.warnings, *_masked(run)],
         "seconds": spent,
     }
     by_row = row_figures(assessment.evaluations, assessment.attributions, assessment.under_oracle)
     atomic_write_bytes(folder.path / row_file.NAME, row_file.to_bytes(by_row))
-    atomic_write_json(folder.path / "answers.json", _answers(assessment, run.reward, run.models.codec))
+    atomic_write_json(folder.path / "answers.json", _answers(assessment, run.reward, run.models.codec, listener))
     folder.write_metrics(metrics)
     source = run.config.model.path or run.config.model.base
     write_card(folder.path / "adapter" / "README.md", run.config, run.corpus, metrics, model=source)
@@ -148,7 +151,17 @@ def _facts(run: Ended) -> dict[str, Any]:
     }
 
 
-def _answers(assessment: Assessment, reward: Attributor, codec: Codec) -> dict[str, Any]:
+def _masked(run: Ended) -> Iterator[str]:
+    """A warning where scores that were not finite were replaced, in the loop or after it."""
+    for what, attributor in (("reward", run.reward), ("referee", run.referee)):
+        if attributor.masked:
+            yield (
+                f"{attributor.masked} scores of the {what} {attributor.name!r} were not finite and were replaced by medians "
+                "(guard.on_nonfinite: mask), since this process began."
+            )
+
+
+def _answers(assessment: Assessment, reward: Attributor, codec: Codec, listener: Listener) -> dict[str, Any]:
     """Before and after, side by side, with each token's share where the reward's scorer says it."""
     whole = assessment.evaluations.items()
     named = {name: evaluation for name, evaluation in whole if evaluation is not None and name != "oracle_second"}
@@ -171,7 +184,10 @@ def _answers(assessment: Assessment, reward: Attributor, codec: Codec) -> dict[s
                 value = float(assessment.attributions[name]["attribution"][index]) if forget else None
                 row[name] = {"text": text, "attribution": value, "tokens": None}
             rows.append(row)
-    _shade(rows, reward, codec, list(named))
+    try:
+        _shade(rows, reward, codec, list(named))
+    except ScorerError as error:
+        listener.warn(f"The answers on the page are not shaded by token: {error}")
     return {"scorer": reward.name, "rows": rows}
 
 
@@ -181,15 +197,14 @@ def _shade(rows: list[dict[str, Any]], reward: Attributor, codec: Codec, names: 
 
     shown = [row for row in rows if row["forget"]][:80]
     scored: list[tuple[dict[str, Any], list[str], list[float]]] = []
-    for name in names:
-        texts = [row[name]["text"] for row in shown]
-        if not texts:
-            return
-        batch = Rows.from_texts(codec, [row["prompt"] for row in shown], texts, [row["owner"] for row in shown])
+    for name, start in itertools.product(names, range(0, len(shown), SHADED_AT_ONCE)):
+        some = shown[start : start + SHADED_AT_ONCE]
+        texts = [row[name]["text"] for row in some]
+        batch = Rows.from_texts(codec, [row["prompt"] for row in some], texts, [row["owner"] for row in some])
         scores = reward.token_scores(batch)
         if scores is None:
             return
-        for row, ids, values in zip(shown, batch.batch.response_lists(), scores.tolist(), strict=True):
+        for row, ids, values in zip(some, batch.batch.response_lists(), scores.tolist(), strict=True):
             text, offsets = text_with_offsets(codec, ids)
             pieces = [text[start:end] for start, end in offsets]
             scored.append((row[name], pieces, values))
