@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
 from typer.models import ArgumentInfo
@@ -37,6 +37,8 @@ def kind_of(annotation: Any) -> str:
     """A type as people write it."""
     if get_origin(annotation) in (Union, UnionType):
         return " | ".join(kind_of(part) for part in get_args(annotation)).replace("NoneType", "None")
+    if get_origin(annotation) is Annotated:
+        return kind_of(get_args(annotation)[0])
     shown = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
     return re.sub(r"\b(?:typing|pathlib|collections\.abc)\.", "", shown)
 
@@ -148,7 +150,8 @@ def catalogue_entry(kind: str, cls: type[Any], entry: dict[str, Any]) -> Iterato
         yield "; ".join(facts) + ".\n"
     if entry["needs"]:
         yield f"Needs {', '.join(entry['needs'])}.\n"
-    fields = cls.Params.model_fields
+    idle = getattr(cls.Params, "idle", ())
+    fields = {name: field for name, field in cls.Params.model_fields.items() if name not in idle}
     if fields:
         yield "| setting | type | default | |\n|---|---|---|---|"
     for name, field in fields.items():

@@ -40,6 +40,15 @@ def test_results_of_a_folder_become_table_page_and_markdown(runs: Path) -> None:
     assert (runs / "x" / "compare.html").is_file()
 
 
+def test_why_there_is_no_score_is_said_in_the_terminal(runs: Path) -> None:
+    for path in runs.rglob("metrics.json"):
+        metrics = json.loads(path.read_text())
+        path.write_text(json.dumps({**metrics, "rows": {**ROWS, "oracle": None, "oracle_second": None}}))
+    done = deattrib("compare", "--results", str(runs))
+    assert done.returncode == 0, done.stderr
+    assert "There is no score: it needs an original, an oracle and an unlearned model" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

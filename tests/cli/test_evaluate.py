@@ -54,12 +54,12 @@ def test_options_become_a_request(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
         return CONTENT
 
     monkeypatch.setattr(evaluation, "evaluate", remember)
-    words = ["evaluate", str(tmp_path), "--model", "m", "--adapter", "a", "--metrics", "oracle-kl, x.py:Y", "--json"]
+    words = ["evaluate", str(tmp_path), "--model", "m", "--adapter", "a", "--metrics", "oracle-kl, x.py:Y:least=2", "--json"]
     result = CliRunner().invoke(app, [*words, "--attribution", "loss,min-k:reference=base:share=0.1"])
     assert result.exit_code == 0, result.output
     assert json.loads(result.output) == CONTENT
     assert (asked[0].target, asked[0].model, asked[0].adapter) == (tmp_path, "m", "a")
-    assert asked[0].metrics == ("oracle-kl", "x.py:Y")
+    assert asked[0].metrics == ("oracle-kl", {"name": "x.py:Y", "least": 2})
     assert asked[0].attribution == ("loss", {"name": "min-k", "reference": "base", "share": 0.1})
     plainly = CliRunner().invoke(app, ["evaluate", str(tmp_path), "--metrics", "none", "--attribution", "all"])
     assert plainly.exit_code == 0 and "theirs" in plainly.output

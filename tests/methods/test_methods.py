@@ -227,6 +227,10 @@ def test_names_and_settings_are_checked(registry: PluginRegistry) -> None:
         choose_method("simpno", registry)
     with pytest.raises(ConfigError, match=r"Method 'npo' .*there is no setting 'betta'. Did you mean 'beta'"):
         choose_method({"name": "npo", "betta": 1}, registry)
+    with pytest.raises(ConfigError, match=r"Method 'scrub' .*`retain` and `retain_weight` would have no effect here"):
+        choose_method({"name": "scrub", "retain": "kl", "retain_weight": 2.0}, registry)
+    plain = choose_method({"name": "retain-ft", "steps": 3}, registry).params.model_dump()
+    assert choose_method({"name": "retain-ft", **plain}, registry).params.model_dump() == plain  # a resolved config loads again
     with pytest.raises(ConfigError, match="A method is a name or a mapping"):
         choose_method({"beta": 1}, registry)
     assert choose_method("dareu", PluginRegistry(entry_points=False)).cls is Unlearner

@@ -97,6 +97,15 @@ def test_an_empty_tokenizer_is_named(model: Path) -> None:
         load_tokenizer(str(model), CPU)
 
 
+def test_a_path_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
+    missing = str(tmp_path / "modell")
+    for load in (load_model, load_tokenizer):
+        with pytest.raises(
+            ModelError, match=rf"'{missing}' cannot be loaded: .* No folder '{missing}' is here .*taken for a hub id"
+        ):
+            load(missing, CPU)
+
+
 # -- GGUF and convert ----------------------------------------------------------------------------------------------------
 def gguf_text(key: str, value: str) -> bytes:
     """One entry of a GGUF file's head: key, 8 for text, value."""

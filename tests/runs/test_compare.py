@@ -219,6 +219,10 @@ def test_seeds_and_rows_that_are_reported_are_never_tuned_on(tmp_path: Path, cac
         tune(TINY, "npo", budget=4, seeds=(1, 100), **arguments)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="less than one trial"):
         tune(TINY, "npo", budget=1, seeds=(100, 101), **arguments)  # type: ignore[arg-type]
+    alone = {**TINY, "model": {"path": "a-model"}}
+    with pytest.raises(ConfigError, match=r"scored by their distance to the oracle.* give model\.oracle, or model\.base"):
+        tune(alone, "npo", budget=4, seeds=(100,), **arguments)  # type: ignore[arg-type]
+    assert not list(tmp_path.iterdir())
     configs = [build_config(data=TINY, seed=seed) for seed in (0, 1)]
     with pytest.raises(ConfigError, match=r"tuned on seeds \[1\]"):
         refuse_overlap({"npo": Tuned("npo", {}, 0.5, (1, 7), 4, ("x",))}, configs)

@@ -21,7 +21,6 @@ from deattrib.attribution.scorer import Scorer
 from deattrib.attribution.settings import LONGEST
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ConfigError
-from deattrib.models.language_model import LanguageModel
 from deattrib.runs.config import MOST_SEED, RunConfig, build_config
 from deattrib.runs.maker import SECOND_SEED
 from deattrib.runs.session import REFEREE_SEED, _without_names, default_referee, settle_references
@@ -72,29 +71,27 @@ def test_the_referee_has_another_backbone_than_the_reward() -> None:
 def test_references_follow_what_is_there(tiny_corpus: Corpus, tiny_llama: object) -> None:
     ppo = build_config(data={}).ppo
     nameless = dataclasses.replace(tiny_corpus, identities={})
-    base = LanguageModel.__new__(LanguageModel)
-    assert settle_references(ppo, tiny_corpus, base) == ppo
-    assert settle_references(ppo, tiny_corpus, None).anchor.towards == "counterfactual"
-    without_names = settle_references(ppo, nameless, base)
+    assert settle_references(ppo, tiny_corpus, based=True) == ppo
+    assert settle_references(ppo, tiny_corpus, based=False).anchor.towards == "counterfactual"
+    without_names = settle_references(ppo, nameless, based=True)
     assert (without_names.reward.reference, without_names.anchor.towards) == ("base", "base")
     with pytest.raises(ConfigError, match=r"identity.*model\.base"):
-        settle_references(ppo, nameless, None)
+        settle_references(ppo, nameless, based=False)
     for preset in ("paper", "ppo"):  # these need neither
         alone = build_config(data={"preset": preset}).ppo
-        assert settle_references(alone, nameless, None) == alone
+        assert settle_references(alone, nameless, based=False) == alone
 
 
 def test_one_nameless_owner_among_named_ones_is_told(tiny_corpus: Corpus) -> None:
     ppo = build_config(data={}).ppo
-    base = LanguageModel.__new__(LanguageModel)
     last = tiny_corpus.owners[-1]
     partly = dataclasses.replace(tiny_corpus, identities={**tiny_corpus.identities, last: ()})
-    told = _without_names(ppo, settle_references(ppo, partly, base), partly)
+    told = _without_names(ppo, settle_references(ppo, partly, based=True), partly)
     assert told.startswith(f"1 of {len(partly.owners)} owners") and repr(last) in told
     assert "ppo.reward.reference and ppo.anchor.towards" in told
     nameless = dataclasses.replace(tiny_corpus, identities={})  # then it is no slip of the data
     for corpus in (nameless, tiny_corpus):
-        assert _without_names(ppo, settle_references(ppo, corpus, base), corpus) == ""
+        assert _without_names(ppo, settle_references(ppo, corpus, based=True), corpus) == ""
 
 
 # -- defaults ------------------------------------------------------------------------------------------------------------

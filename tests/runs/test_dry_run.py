@@ -226,6 +226,10 @@ def test_a_model_of_which_nothing_is_known_leaves_the_rest_standing(tmp_path: Pa
     assert any("lengths are guessed" in note for note in plan["notes"])
     assert plan["steps"]["unlearn"] == 45 and plan["steps"]["models_made"] == 0
     assert "left open by the paper" in "\n".join(lines(plan))
+    (tmp_path / "rows.jsonl").write_text("\n".join(json.dumps({**row, "identity": None}) for row in rows))
+    with pytest.raises(ConfigError, match="2 of 2 owners have no name to swap"):  # as the run itself says
+        dry_run(build_config(data={"corpus": corpus, "model": {"path": "nobody/knows"}}))
+    assert dry_run(build_config(data={"corpus": corpus, "model": {"path": "nobody/knows", "base": "nobody/else"}}))
 
 
 def test_flags_of_a_dry_run_and_of_a_run_do_not_mix(tmp_path: Path) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from torch import nn
 
 from deattrib import Corpus, unlearn
+from deattrib.errors import ConfigError
 from deattrib.models.language_model import fingerprint
 
 
@@ -32,3 +35,20 @@ def test_a_model_that_a_trainer_had_is_unlearned_like_any_other(
     ]
     assert both[0].history == both[1].history
     assert fingerprint(both[0].model.model) == fingerprint(both[1].model.model) != before == fingerprint(tiny_llama)
+
+
+def test_a_file_says_whom_to_forget_by_the_argument(
+    tiny_llama: nn.Module, tiny_tokenizer: Any, tiny_corpus: Corpus, tmp_path: Path
+) -> None:
+    rows = [{"owner": row.owner, "prompt": row.prompt, "response": row.response} for row in tiny_corpus.train]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    settings = {"ppo": {"steps": 1, "batch_size": 4, "max_new_tokens": 6, "warmup": 0}}
+    last = tiny_corpus.owners[-1]
+    made = [
+        unlearn(given, tiny_llama, tiny_tokenizer, forget=forget, reward="none", base=tiny_llama, settings=settings)
+        for given, forget in ((tmp_path / "rows.jsonl", [last]), (rows, 1), (tiny_corpus.forgetting([last]), None))
+    ]
+    assert made[0].history == made[1].history
+    assert [one.attributor.context.forget_owners for one in made if one.attributor.context] == [(last,)] * 3
+    with pytest.raises(ConfigError, match=r"do not say whom to forget.*forget="):
+        unlearn(tmp_path / "rows.jsonl", tiny_llama, tiny_tokenizer, reward="none")

@@ -160,7 +160,8 @@ def table(content: Mapping[str, Any]) -> str:
             lines.append(f"{name:{wide}s}{score['median']:8.3f}{spread:>16s}{groups}  {note}".rstrip())
         else:
             lines.append(f"{name:{wide}s}{'–':>8s}  {note}".rstrip())
-    return "\n".join(lines)
+    notes = [f"  {visible(str(warning), 300)}" for warning in content["warnings"]]
+    return "\n".join([*lines, "", *notes] if notes else lines)
 
 
 def _cell(found: Mapping[str, float] | None) -> str:

@@ -23,7 +23,10 @@ def evaluate(
         str | None, typer.Option(help="A model retrained without the forget owners, instead of the config's.")
     ] = None,
     metrics: Annotated[
-        str | None, typer.Option(help="Names separated by commas, or FILE.py:Class; none: only the table's own figures.")
+        str | None,
+        typer.Option(
+            help="Names (or FILE.py:Class) separated by commas, settings after colons; none: only the table's own figures."
+        ),
     ] = None,
     attribution: Annotated[
         str | None, typer.Option(help="Scorers that judge beside the referee: names separated by commas, all, or none.")
@@ -40,7 +43,7 @@ def evaluate(
 
     request = EvaluateRequest(
         target, model, adapter, name, oracle,
-        _names(metrics), _scorers(attribution, "--attribution"), tuple(set_ or ()), seed, output,
+        _metrics(metrics), _scorers(attribution, "--attribution"), tuple(set_ or ()), seed, output,
     )  # fmt: skip
     loaded = False
 
@@ -63,10 +66,12 @@ def evaluate(
         typer.echo(f"\nwritten: {output}")
 
 
-def _names(text: str | None) -> tuple[str, ...] | None:
-    if text is None:
-        return None
-    return () if text == "none" else tuple(part.strip() for part in text.split(",") if part.strip())
+def _metrics(text: str | None) -> tuple[Any, ...] | None:
+    from deattrib.cli.specs import parse_spec, split_specs
+
+    if text is None or text == "none":
+        return None if text is None else ()
+    return tuple(parse_spec(part, option="--metrics", kind="a metric") for part in split_specs(text))
 
 
 def _scorers(text: str | None, option: str) -> tuple[Any, ...] | str | None:

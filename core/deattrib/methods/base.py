@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from deattrib.corpus.types import Example
@@ -44,6 +44,8 @@ class Method(Unlearner):
 
         # Not as class keywords: type checkers would then want them again on every subclass.
         model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+        idle: ClassVar[tuple[str, ...]] = ()
+        """Settings of every method that this one has no use for; giving one is an error."""
 
         steps: int | None = Field(None, ge=1, description="Updates; null: `ppo.steps` or `ppo.data_epochs`.")
         batch_size: int | None = Field(None, ge=1, description="Forget rows per update; null: `ppo.batch_size`.")
@@ -55,6 +57,14 @@ class Method(Unlearner):
         dropped_words: float = Field(
             0.0, ge=0, lt=1, description="Share of retain prompts' words left out, as `ppo.retain.dropped_words` of dareu."
         )
+
+        @model_validator(mode="after")
+        def _none_idle(self) -> Self:
+            # Compared with the default, not with what was given: a resolved config lists every setting and must load again.
+            fields = type(self).model_fields
+            if given := [name for name in self.idle if getattr(self, name) != fields[name].default]:
+                raise ValueError(f"{' and '.join(f'`{name}`' for name in given)} would have no effect here: leave it out")
+            return self
 
     @classmethod
     def settle(cls, settings: PPOSettings, params: Any) -> PPOSettings:

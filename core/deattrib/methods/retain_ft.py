@@ -17,7 +17,9 @@ class RetainFineTuning(Method):
     splits = True
 
     class Params(Method.Params):
-        """`batch_size`, `retain` and `retain_weight` have no effect: `ppo.retain.batch_size` retain rows are all there is."""
+        """`ppo.retain.batch_size` retain rows an update are all there is."""
+
+        idle = ("batch_size", "retain", "retain_weight")
 
     def total_loss(self) -> tuple[Tensor, dict[str, float]]:
         loss = self.retain_loss()

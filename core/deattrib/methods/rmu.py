@@ -32,7 +32,9 @@ class RMU(Method):
     search = {"steering": Span(1.0, 50.0), "alpha": Span(0.1, 2000.0), "depth": Choice((0.25, 0.5, 0.75))}
 
     class Params(Method.Params):
-        """Weights of RMU; its retain term is `alpha`, so `retain` and `retain_weight` have no effect."""
+        """Weights of RMU, whose retain term is `alpha`."""
+
+        idle = ("retain", "retain_weight")
 
         layer: int | None = Field(None, ge=0, description="Block whose output is steered, from 0; null: as `depth` says.")
         depth: float = Field(0.25, ge=0, lt=1, description="Without `layer`: how far up, as a share of the blocks.")

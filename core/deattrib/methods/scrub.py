@@ -29,7 +29,9 @@ class SCRUB(Method):
     search = {"alpha": Span(0.05, 5.0), "gamma": Span(0.1, 10.0), "repair": Choice((1, 2, 4, 8))}
 
     class Params(Method.Params):
-        """Weights of SCRUB; its retain terms are these, so `retain` and `retain_weight` have no effect."""
+        """Weights of SCRUB, which are those of its retain terms, too."""
+
+        idle = ("retain", "retain_weight")
 
         alpha: float = Field(0.5, ge=0, description="Weight of the KL from the original model on retain rows.")
         gamma: float = Field(1.0, ge=0, description="Weight of the cross-entropy on retain rows.")

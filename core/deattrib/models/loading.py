@@ -68,7 +68,9 @@ def load_tokenizer(path: str, settings: ModelSettings) -> Any:
     if settings.gguf_file:
         options["gguf_file"] = settings.gguf_file
     where = str(Path(path) / settings.gguf_file) if settings.gguf_file else path
-    with explained(f"The tokenizer of {where!r} cannot be loaded", "Check its files: one of them may be cut off."):
+    with explained(
+        f"The tokenizer of {where!r} cannot be loaded", _advice(path, "Check its files: one of them may be cut off.")
+    ):
         return AutoTokenizer.from_pretrained(model_below(path), **options)
 
 
@@ -89,7 +91,7 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
     if settings.attention:
         options["attn_implementation"] = settings.attention
     device = pick_device(settings.device)
-    advice = "Give a hub id, or a folder with config.json or adapter_config.json in it."
+    advice = _advice(path, "Give a hub id, or a folder with config.json or adapter_config.json in it.")
     with explained(f"The model {path!r} cannot be loaded", advice):
         *adapters, bottom = _below(path)
         model: Any = AutoModelForCausalLM.from_pretrained(bottom, **options)
@@ -103,6 +105,15 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
             model.name_or_path = model.config._name_or_path = name
         loaded: nn.Module = model.to(device).eval()
     return loaded
+
+
+def _advice(path: str, advice: str) -> str:
+    """What to do about a model that cannot be loaded: of what is not here the hub has been asked."""
+    if Path(path).exists():
+        return advice
+    return (
+        f"There is no folder {path!r} here, so it was taken for a hub id: check the path (from {Path.cwd()}), or the network."
+    )
 
 
 def _dequantised(model: Any) -> Any:

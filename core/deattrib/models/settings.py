@@ -51,6 +51,11 @@ class ModelSettings(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False)
         "a CPU with several threads, when it is worth the start of a process.",
     )
 
+    @property
+    def with_oracle(self) -> bool:
+        """Whether a run has an oracle: one that is given, or made, which takes a base model."""
+        return bool(self.oracle) or (self.oracles > 0 and (not self.path or bool(self.base)))
+
     @model_validator(mode="after")
     def _in_16_bits(self) -> ModelSettings:
         if (self.attention or "").startswith("flash"):

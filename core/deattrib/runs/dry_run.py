@@ -25,6 +25,7 @@ from deattrib.runs.dry_rate import REACHED, rate_of
 from deattrib.runs.dry_stages import MERGED, Lengths, copies_of, memory, step_work, work
 from deattrib.runs.identity import registry_of
 from deattrib.runs.pipeline import check_scorers, reward_name
+from deattrib.runs.session import settle_references
 
 SCHEMA = 1
 COUNTED = 200  # rows that lengths are taken from, at most
@@ -50,6 +51,7 @@ def dry_run(config: RunConfig, *, on: str | None = None) -> dict[str, Any]:
     sizes, source = sizes_of(config.model, config.policy, codec.tokenizer if codec is not None else None)
     method = choose_method(config.method, registry_of(config))
     settings = method.cls.settle(config.ppo, method.params)
+    settings = settle_references(settings, corpus, based=bool(config.model.base) or not config.model.path)
     notes = [told] if told else []
     if sizes is None:
         notes.append(f"{source}: parameters, memory and time are left out.")

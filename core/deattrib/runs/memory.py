@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
 
 from deattrib.attribution.attributor import Attributor
-from deattrib.attribution.inputs import as_language_model
+from deattrib.attribution.inputs import CorpusLike, as_corpus, as_language_model
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.corpus.types import Corpus
+from deattrib.errors import ConfigError
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.models.threads import one_thread_if_small
@@ -38,10 +39,11 @@ class Unlearned:
 
 
 def unlearn(
-    corpus: Corpus,
+    corpus: CorpusLike,
     model: nn.Module,
     tokenizer: Any,
     *,
+    forget: int | str | Sequence[str] | None = None,
     reward: Any = None,
     base: nn.Module | None = None,
     seed: int | None = None,
@@ -51,9 +53,10 @@ def unlearn(
     """Forget the corpus' forget owners by PPO on an attribution reward.
 
     Args:
-        corpus: rows, owners, and who is to be forgotten.
+        corpus: rows and their owners: a `Corpus`, a JSONL file, or dicts with its columns.
         model: the original causal LM, trained on all owners; it is copied, not changed.
         tokenizer: its tokenizer.
+        forget: who is to be forgotten, or how many (the last owners); None: as a `Corpus` says. A file or dicts need it.
         reward: a scorer's name, settings, class or object, or a list of those; None: as the settings say (`classifier`).
         base: the model before it was trained on the owners, where the corpus has no names.
         seed: of everything random; None: as the settings say (0).
@@ -71,6 +74,9 @@ def unlearn(
     )
     said = {"seed": seed} if seed is not None else {}
     config = build_config(data={**(settings or {}), **said, **({"reward": reward} if named else {})})
+    if forget is None and not isinstance(corpus, Corpus):
+        raise ConfigError("A file or dicts do not say whom to forget: give unlearn(..., forget=) a name, names, or a number.")
+    corpus = as_corpus(corpus, forget)
     codec = Codec(tokenizer, template=config.model.template, max_prompt_tokens=config.model.max_prompt_tokens)
     original = as_language_model(model, codec, name="original")
     below = as_language_model(base, codec, name="base") if base is not None else None

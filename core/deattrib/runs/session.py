@@ -52,7 +52,7 @@ class Session:
         self.config, self.corpus, self.base, self.registry = config, corpus, base, registry
         self.method = choose_method(config.method, registry)
         asked = self.method.cls.settle(config.ppo, self.method.params)
-        self.settings = settle_references(asked, corpus, base)
+        self.settings = settle_references(asked, corpus, based=base is not None)
         self.without_names = _without_names(asked, self.settings, corpus)
         self._original = original
         self._policy: Policy | None = None
@@ -177,20 +177,22 @@ def classifier_backbone(spec: str | Mapping[str, Any]) -> str | None:
     return str(spec.get("backbone", "ngram")) if spec["name"] == "classifier" else None
 
 
-def settle_references(settings: PPOSettings, corpus: Corpus, base: LanguageModel | None) -> PPOSettings:
-    """The default's counterfactual reference, where the corpus has names; else the base model; else a refusal.
+def settle_references(settings: PPOSettings, corpus: Corpus, *, based: bool) -> PPOSettings:
+    """Whom the policy is compared with, `based` if there is a base model.
+
+    That is the default's counterfactual reference, where the corpus has names; else the base model; else a refusal.
 
     Raises:
         ConfigError: neither names nor a base model are there, and a setting needs one of them.
     """
     needs_reward = settings.policy_weight > 0 and settings.reward.kl > 0 and settings.reward.reference == "counterfactual"
     needs_anchor = (settings.anchor.hinge > 0 or settings.anchor.kl > 0) and settings.anchor.towards != "base"
-    if needs_anchor and settings.anchor.towards == "both" and base is None and corpus.has_identities:
+    if needs_anchor and settings.anchor.towards == "both" and not based and corpus.has_identities:
         anchor = settings.anchor.model_copy(update={"towards": "counterfactual"})
         return settings.model_copy(update={"anchor": anchor})
     if corpus.has_identities or not (needs_reward or needs_anchor):
         return settings
-    if base is None:
+    if not based:
         unnamed = [owner for owner in corpus.owners if not corpus.identities.get(owner)]
         raise ConfigError(
             f"The default compares with the same question about another owner, and {len(unnamed)} of {len(corpus.owners)} "

@@ -98,6 +98,11 @@ def tune(
     data = {**base, "method": _with_own(method, base.get("method", ENGINE), registry)}
     config = build_config(data=data)
     check_scorers(config)
+    if not config.model.with_oracle:
+        raise ConfigError(
+            "Trials are scored by their distance to the oracle, and these models have none: give model.oracle, or model.base "
+            "(with model.oracles of 1 or 2), from which one is made."
+        )
     name = choose_method(method, registry).cls.name
     corpora = [load_corpus(config.corpus, seed) for seed in seeds]
     settings = trials(data, space_of(config, registry), budget // len(seeds), rows=len(corpora[0].forget))
@@ -113,7 +118,7 @@ def tune(
     atomic_write_json(output / f"{name}.json", {"schema": 1, "method": name, "seeds": list(seeds), "trials": tried})
     best = max((one for one in tried if one["score"] is not None), key=_worth, default=None)
     if best is None:
-        reasons = next(iter(filter(None, errors.values())), "the runs have no oracle, and without one there is no score")
+        reasons = next(iter(filter(None, errors.values())), "its runs have no figures in common with the oracle's")
         raise RunError(f"No trial of {name!r} came to a score: {reasons}")
     owners = sorted({digest for corpus in corpora for digest in _forgotten(corpus)})
     fallen = "; ".join(f"seed {seed}: {', '.join(why)}" for seed, why in zip(seeds, best["collapsed"], strict=True) if why)
