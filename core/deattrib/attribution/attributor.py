@@ -157,9 +157,8 @@ class Attributor:
             original = as_language_model(model, tokenizer, name="original")
             below = None if base is None else as_language_model(base, original.codec, name="base")
             context = make_context(as_corpus(corpus, forget), original, base=below, seed=seed, cache=cache)
-        self.context = context
+        self.context, self._parts = context, []
         total = sum(weight for _, weight in self._made)
-        self._parts = []
         for scorer, weight in self._made:
             named = {"name": scorer.name, "origin": str(self.registry.origin(type(scorer)))}
             guard = GuardedScorer(scorer, codec=context.codec, watch=watch, settings=self.guard, **named)

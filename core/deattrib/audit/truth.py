@@ -120,9 +120,9 @@ def measure_truth(plan: Plan, retrainer: Retrainer, rows: Rows, *, say: Callable
 def mean_log_probs(model: LanguageModel, rows: Rows) -> Array:
     """[R] log-probability per response token."""
     sums = [
-        model.token_log_probs(rows.batch.rows(slice(start, start + AT_ONCE))).double().sum(1).cpu().numpy()
+        model.token_log_probs(rows.batch.rows(slice(start, start + AT_ONCE))).cpu().double().sum(1).numpy()
         for start in range(0, len(rows), AT_ONCE)
     ]
-    lengths = rows.batch.response_lengths.clamp(min=1).double().cpu().numpy()
+    lengths = rows.batch.response_lengths.clamp(min=1).cpu().double().numpy()
     values: Array = np.concatenate(sums) / lengths
     return values

@@ -52,7 +52,7 @@ def row_losses(model: LanguageModel, rows: Sequence[Example]) -> Array:
     """The first signal alone, [N]: no whole distributions are needed for it."""
     found = np.zeros(len(rows))
     for part, batch in small_batches(model, rows):
-        found[part] = (model.token_log_probs(batch).double().sum(1) / batch.response_lengths).cpu().numpy()
+        found[part] = (model.token_log_probs(batch).cpu().double().sum(1) / batch.response_lengths.cpu()).numpy()
     return found
 
 

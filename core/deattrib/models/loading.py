@@ -111,9 +111,7 @@ def _advice(path: str, advice: str) -> str:
     """What to do about a model that cannot be loaded: of what is not here the hub has been asked."""
     if Path(path).exists():
         return advice
-    return (
-        f"There is no folder {path!r} here, so it was taken for a hub id: check the path (from {Path.cwd()}), or the network."
-    )
+    return f"No folder {path!r} is here (in {Path.cwd()}), so it was taken for a hub id: check the path, or the network."
 
 
 def _dequantised(model: Any) -> Any:

@@ -89,20 +89,12 @@ def tune(
         RunError: no trial came to a score, or the method is being tuned there by another process.
     """
     name = method_name(method)
-    both = sorted(set(seeds) & set(reported))
-    if both:
-        raise ConfigError(f"Seeds {both} are to be reported on, so nothing may be tuned on them; take others with --seeds.")
-    if len(set(seeds)) < len(seeds) or not seeds or budget < len(seeds):
-        raise ConfigError(f"A budget of {budget} runs is less than one trial on seeds {list(seeds)}, each once.")
+    _check_seeds(seeds, reported, budget)
     registry = PluginRegistry()
     data = {**base, "method": _with_own(method, base.get("method", ENGINE), registry)}
     config = build_config(data=data)
     check_scorers(config)
-    if not config.model.with_oracle:
-        raise ConfigError(
-            "Trials are scored by their distance to the oracle, and these models have none: give model.oracle, or model.base "
-            "(with model.oracles of 1 or 2), from which one is made."
-        )
+    _check_oracle(config)
     name = choose_method(method, registry).cls.name
     corpora = [load_corpus(config.corpus, seed) for seed in seeds]
     settings = trials(data, space_of(config, registry), budget // len(seeds), rows=len(corpora[0].forget))
@@ -126,6 +118,22 @@ def tune(
     tuned = Tuned(name, found, best["score"], tuple(seeds), len(cells), tuple(owners), fallen)
     _write(tuned, output / f"{name}.yaml")
     return tuned
+
+
+def _check_seeds(seeds: Sequence[int], reported: Sequence[int], budget: int) -> None:
+    both = sorted(set(seeds) & set(reported))
+    if both:
+        raise ConfigError(f"Seeds {both} are to be reported on, so nothing may be tuned on them; take others with --seeds.")
+    if len(set(seeds)) < len(seeds) or not seeds or budget < len(seeds):
+        raise ConfigError(f"A budget of {budget} runs is less than one trial on seeds {list(seeds)}, each once.")
+
+
+def _check_oracle(config: RunConfig) -> None:
+    if not config.model.with_oracle:
+        raise ConfigError(
+            "Trials are scored by their distance to the oracle, and these models have none: give model.oracle, or model.base "
+            "(with model.oracles of 1 or 2), from which one is made."
+        )
 
 
 def _with_own(method: Spec, own: Spec, registry: PluginRegistry) -> Spec:
