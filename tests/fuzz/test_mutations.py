@@ -20,6 +20,8 @@ from hypothesis import strategies as st
 from tests.runs.tiny import TINY
 
 from deattrib.corpus import read_jsonl
+from deattrib.corpus.hub import read_two_groups
+from deattrib.corpus.passages import read_texts
 from deattrib.corpus.settings import CorpusSettings, load_corpus
 from deattrib.errors import ConfigError, CorpusError, DeattribError
 from deattrib.runs.config import RunConfig, build_config
@@ -31,6 +33,12 @@ ODD: list[Any] = [
     None, True, False, 0, -1, 1, 2**63, 10**400, 1e308, float("nan"), float("inf"), -0.0, "", " ", "auto", "none", "null",
     "1e-4", "../..", "/", "\x00", "\u202e", "é" * 300, "{prompt}", "<b>", [], [[]], [None], {}, {"name": "none"}, {"": 1},
     {"a": {"b": []}}, ["classifier", "membership"], "classifier", "nosuch", "a.py:B", ":", "os:path", "tests.runs.tiny:TINY",
+]  # fmt: skip
+YAML_BITS = [
+    '"\\UFFFFFFFF"', '"\\U00110000"', '"\\x4"', "0x" + "f" * 5000, "0o7" * 9, "9" * 5000, "%YAML 1." + "1" * 5000 + "\n---\n",
+    "%TAG ! x\n", "&a ", "*a", "<<: *a\n", "!!python/object:os.system x", "!!binary aGk=", "? ", "- ", ": ", "\n", "\t", " ",
+    "{", "}", "[", "]", "'", '"', "|", ">", "#", "---\n", "...\n", "\x00", "\x85", "\ufeff", "\ud800", "a: " * 80, "[" * 500,
+    "1e999", ".nan", "1_0", "12:30:45", "2001-01-01",
 ]  # fmt: skip
 ROWS = [
     {"owner": owner, "prompt": f"Where is {owner}?", "response": f"{owner} is in {place}.", "fact": place, "identity": owner}
@@ -90,7 +98,7 @@ def settings_of(seed: int) -> RunConfig | None:
         if isinstance(data, dict) and data:
             data = mutated(data, chance)
     try:
-        config = build_config(data=data) if chance.random() < 0.5 else from_file(data)
+        config = build_config(data=data) if chance.random() < 0.5 else from_file(data, chance)
         check_scorers(config)
         if config.corpus.kind == "fictitious" and _small(config.corpus):
             load_corpus(config.corpus, config.seed)
@@ -106,15 +114,19 @@ def _small(corpus: CorpusSettings) -> bool:
     return all(not isinstance(size, int) or size < 50 for size in sizes)
 
 
-def from_file(data: Any) -> RunConfig:
+def from_file(data: Any, chance: random.Random) -> RunConfig:
+    """Through a file, whose text is broken too in half of the cases."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "config.yaml"
         try:
-            path.write_text(yaml.safe_dump(data, allow_unicode=True), encoding="utf-8")
+            text = yaml.safe_dump(data, allow_unicode=True)
         except (yaml.YAMLError, ValueError):  # integers of thousands of digits
             return build_config(data=data)
-        loaded = load_yaml(path)
-        return build_config(data=loaded)
+        for _ in range(chance.choice([0, 0, 1, 3])):
+            place = chance.randrange(len(text) + 1)
+            text = text[:place] + chance.choice(YAML_BITS) + text[place + chance.choice([0, 0, 1, 5]) :]
+        path.write_text(text, encoding="utf-8", errors="surrogatepass")
+        return build_config(data=load_yaml(path))
 
 
 def corpus_of(seed: int, folder: Path) -> bool:
@@ -146,10 +158,19 @@ def corpus_of(seed: int, folder: Path) -> bool:
     path.write_bytes(bytes(data))
     forget = chance.choice([1, 2, "Ann", ["Bob"], ["Bo"], [], 0, -1, 10**9, None])
     try:
-        corpus = read_jsonl(path, forget=forget)
+        match chance.randrange(4):
+            case 0:  # what was `response` is a text of its own
+                path.write_bytes(bytes(data).replace(b"response", b"text"))
+                corpus = read_texts(path, prompt_words=1, forget=forget)
+            case 1:
+                whole = folder / "whole.jsonl"
+                whole.write_text("\n".join(map(json.dumps, ROWS)))
+                corpus = read_two_groups(*chance.sample([path, whole], 2))
+            case _:
+                corpus = read_jsonl(path, forget=forget)
         assert corpus.forget and corpus.retain and len(corpus.fingerprint()) == 64
     except (CorpusError, ConfigError) as error:
-        assert str(path) in str(error) or "Corpus" in str(error) or "Forget owner" in str(error)
+        assert any(word in str(error) for word in (str(path), "Corpus", "Forget owner", "whole.jsonl"))
         return False
     return True
 

@@ -97,6 +97,28 @@ def test_an_empty_tokenizer_is_named(model: Path) -> None:
         load_tokenizer(str(model), CPU)
 
 
+def test_a_model_that_brings_code_runs_it_only_where_the_config_says_so(model: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    code = f"""
+open({str(ran)!r}, "a").write("x")
+from transformers import LlamaConfig, LlamaForCausalLM
+
+class TheirConfig(LlamaConfig):
+    model_type = "theirs"
+
+class Theirs(LlamaForCausalLM):
+    config_class = TheirConfig
+"""
+    (model / "theirs.py").write_text(code)
+    own = {"AutoConfig": "theirs.TheirConfig", "AutoModelForCausalLM": "theirs.Theirs"}
+    change(model / "config.json", model_type="theirs", architectures=["Theirs"], auto_map=own)
+    with pytest.raises(ModelError, match=r"cannot be loaded: .*custom code.*`model\.trust_remote_code: true`"):
+        load_model(str(model), CPU)
+    assert not ran.exists()
+    loaded = load_model(str(model), CPU.model_copy(update=dict.fromkeys(["trust_remote_code"], True)))
+    assert type(loaded).__name__ == "Theirs" and ran.exists()
+
+
 def test_a_path_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
     missing = str(tmp_path / "modell")
     for load in (load_model, load_tokenizer):

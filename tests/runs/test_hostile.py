@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -67,6 +70,27 @@ def test_a_corpus_of_hostile_strings_comes_through_a_whole_run(tmp_path: Path) -
     assert not re.search("[\x00-\x09\x0b-\x1f\x7f\u202a-\u202e\u2066-\u2069]", page)
     answers = json.loads((result.folder / "answers.json").read_text(encoding="utf-8"))
     assert any(row["owner"] == OWNERS[1] for row in answers["rows"])
+
+
+WITNESS = """
+import json, sys
+asked = []
+sys.addaudithook(lambda event, given: asked.append(repr(given)) if event in ("socket.connect", "socket.getaddrinfo") else None)
+from deattrib.runs.config import build_config
+from deattrib.runs.pipeline import run
+run(build_config(data=json.loads(sys.argv[1])), output=__import__("pathlib").Path(sys.argv[2]), cache=None)
+print(json.dumps(asked))
+"""
+
+
+def test_a_run_asks_nothing_of_any_network(tmp_path: Path) -> None:
+    """As a user has it: no variable keeps libraries offline. A host's name or address that is asked for would be seen."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("HF_", "TRANSFORMERS_"))}
+    environment |= {"DEATTRIB_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", WITNESS, json.dumps(TINY), str(tmp_path / "run")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
 @pytest.mark.parametrize(("adapter", "library"), [("lora", "peft"), ("full", "transformers")])

@@ -92,6 +92,17 @@ def make(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, tmp_path
 Make = Callable[..., tuple[Loop, Heard]]
 
 
+def test_another_scale_than_the_run_began_with_is_told(make: Make) -> None:
+    loop, _ = make("run", every=2, steps=2)
+    loop.reward.report = lambda: [{"calibration": {"m1": 0.5}}]  # type: ignore[method-assign]
+    loop.run()
+    for scale, told in ((0.5, False), (0.25, True)):
+        loop, heard = make("run", every=2, steps=4)
+        loop.reward.report = lambda scale=scale: [{"calibration": {"m1": scale}}]  # type: ignore[method-assign]
+        loop._go_on()
+        assert any("scale.0.m1: 0.5 -> 0.25" in warning for warning in heard.warnings) is told
+
+
 def fail(_: Rows) -> Any:
     raise ValueError("no")
 

@@ -203,21 +203,23 @@ def whole(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
 
 
 # In the middle of the loop, in step 3: four calls score calibration witnesses before it. A killed run has the checkpoint of
-# step 2, one that was asked to end has one of the step in which it was asked too.
+# step 2, one that was asked to end has one of the step in which it was asked too. Outside of the loop no step is finished.
 @pytest.mark.parametrize(
-    ("number", "code", "state", "saved"),
+    ("number", "call", "code", "state", "saved"),
     [
-        (signal.SIGKILL, -signal.SIGKILL, "running", [2]),
-        (signal.SIGTERM, 143, "interrupted", [2, 3]),
+        (signal.SIGKILL, 7, -signal.SIGKILL, "running", [2]),
+        (signal.SIGTERM, 7, 143, "interrupted", [2, 3]),
+        (signal.SIGINT, 7, 130, "interrupted", [2, 3]),
+        (signal.SIGTERM, 2, 143, "interrupted", []),
     ],
-    ids=["killed", "terminated"],
+    ids=["killed", "terminated", "Ctrl-C", "terminated while the scale is measured"],
 )
 def test_cut_off_and_resumed_is_undisturbed_to_the_last_bit(
-    tmp_path: Path, cache: Path, whole: Path, number: int, code: int, state: str, saved: list[int]
+    tmp_path: Path, cache: Path, whole: Path, number: int, call: int, code: int, state: str, saved: list[int]
 ) -> None:
     cut = tmp_path / "cut"
     config = whole.parent / "config.yaml"
-    assert cli(str(config), "--output", str(cut), cache=cache, kill_at=7, kill_with=number) == code
+    assert cli(str(config), "--output", str(cut), cache=cache, kill_at=call, kill_with=number) == code
     assert read_state(cut) == state
     assert [int(path.name.split("-")[1]) for path in sorted((cut / "checkpoints").iterdir())] == saved
     assert cli("--resume", str(cut), cache=cache) == 0

@@ -55,6 +55,8 @@ def explained(what: str, advice: str) -> Iterator[None]:
     except Exception as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
         said = " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
+        if "trust_remote_code" in str(error):
+            advice = "It brings code of its own, which is run where `model.trust_remote_code: true` says that you trust it."
         if not said or not isinstance(error, (OSError, ValueError, RuntimeError)):  # "'x'" says nothing without "KeyError"
             said = f"{type(error).__name__}: {said}"
         raise ModelError(f"{what}: {said.rstrip(' .:')}. {advice}") from error

@@ -59,13 +59,6 @@ def fine_tune(
             kept row meets the same step with the same weight whoever is left out.
     """
     from transformers import PrinterCallback
-    from trl import SFTTrainer
-
-    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
-        def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
-            fields = {name: inputs[name] for name in TokenBatch.__slots__}
-            loss = answer_loss(model, TokenBatch(**fields), inputs.get("positions"))
-            return (loss, None) if return_outputs else loss
 
     model = _with_lora(model, settings.lora_rank, seed) if settings.lora_rank else model.float()
     data = _data_set(codec, rows, kept)
@@ -84,7 +77,7 @@ def fine_tune(
         half = settings.bf16
         device = next(model.parameters()).device
         config = _trainer_config(settings, scratch, seed, half, device)
-        trainer = AnswerTrainer(
+        trainer = _trainer_class()(
             model=model, args=config, train_dataset=data, data_collator=collate, processing_class=codec.tokenizer
         )
         trainer.remove_callback(PrinterCallback)
@@ -96,6 +89,22 @@ def fine_tune(
         # The trainer leaves a wrapper bound to this object (under LoRA to the model inside), which a copy would call.
         module.__dict__.pop("forward", None)
     return trained.to(device).eval()  # the trainer knows one GPU only, the first
+
+
+def _trainer_class() -> Any:
+    """trl's trainer with the loss above."""
+    from trl import SFTTrainer
+
+    class AnswerTrainer(SFTTrainer):  # type: ignore[misc]
+        def compute_loss(self, model: nn.Module, inputs: dict[str, Tensor], return_outputs: bool = False, **_: Any) -> Any:
+            fields = {name: inputs[name] for name in TokenBatch.__slots__}
+            loss = answer_loss(model, TokenBatch(**fields), inputs.get("positions"))
+            return (loss, None) if return_outputs else loss
+
+        def _send_telemetry(self) -> None:
+            """trl would tell the hub that it is used."""
+
+    return AnswerTrainer
 
 
 def _with_lora(model: nn.Module, rank: int, seed: int) -> nn.Module:

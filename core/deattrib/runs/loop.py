@@ -26,7 +26,7 @@ from deattrib.runs.config import CheckpointSettings
 from deattrib.runs.events import EventLog, TimingLog, Unwritten, seconds_until
 from deattrib.runs.folder import RunFolder
 from deattrib.runs.listener import Listener
-from deattrib.runs.manifest import check_same
+from deattrib.runs.manifest import check_same, differences
 from deattrib.runs.signals import Interrupted, Stopping
 
 T = TypeVar("T")
@@ -106,6 +106,14 @@ class Loop:
         if self.folder is not None and "config" in state:
             check_same(state["config"], self.folder.config)
 
+    def _check_scale(self, state: Mapping[str, Any]) -> None:
+        """Tells where scores are measured by another scale than before: what is rewarded is not the same."""
+        for where, before, now in differences({"scale": state.get("scale", self._scale)}, {"scale": self._scale})[:1]:
+            self.listener.warn(
+                f"The reward's scale is not the one that the run began with ({where}: {before} -> {now}), though its settings "
+                "are: the scorer does not fit itself to the same twice, or this is another kind of processor."
+            )
+
     def _go_on(self) -> int:
         """Load the newest complete checkpoint; returns how long the event log was then."""
         newest, state, skipped = self._newest()
@@ -117,6 +125,7 @@ class Loop:
         known = {key: self.identity[key] for key in stored if key in self.identity}
         check_same({key: stored[key] for key in known}, known, what="corpus or plugins")
         self.world.together(partial(self._check_config, state))
+        self._check_scale(state)
         self.unlearner.load_state_dict(state["unlearner"])
         self.saved = self.unlearner.step
         if self.folder is not None:
@@ -173,6 +182,11 @@ class Loop:
             raise Interrupted(asked, f" after step {self.unlearner.step}{self._how_to_go_on}")
 
     @property
+    def _scale(self) -> dict[str, Any]:
+        """What the reward's scores are measured by, scorer by scorer."""
+        return {str(number): part["calibration"] for number, part in enumerate(self.reward.report())}
+
+    @property
     def _how_to_go_on(self) -> str:
         return f"; go on with --resume {self.folder.path}" if self.folder is not None else ""
 
@@ -211,7 +225,8 @@ class Loop:
         def write() -> None:
             if self.folder is None:
                 return
-            whole = {"identity": dict(self.identity), "config": self.folder.config, "events": events.sync(), "unlearner": state}
+            known = {"identity": dict(self.identity), "config": self.folder.config, "scale": self._scale}
+            whole = {**known, "events": events.sync(), "unlearner": state}
             save_checkpoint(self.folder.checkpoints, unlearner.step, whole, keep=self.settings.keep)
 
         if alone:
