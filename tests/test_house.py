@@ -150,6 +150,20 @@ def test_the_house_that_is_drawn_is_the_house_that_stands() -> None:
     assert {name for floor in floors for name in floor.split(" | ")} == there | {"__main__", "yaml_file", "errors"}
 
 
+@pytest.mark.parametrize("folder", sorted(path.parent.name for path in (ROOT / "core" / "deattrib").glob("*/__init__.py")))
+def test_a_room_imports_what_the_drawing_says(folder: str) -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (column,) = re.findall(rf"^\| `{folder}/` \|.*\| ([^|]*) \|$", page, re.MULTILINE)
+    drawn = {re.sub(r" \(.*\)", "", name).strip() for name in column.split(",")} - {"–"}
+    found = set()
+    for path in (ROOT / "core" / "deattrib" / folder).rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            module = node.module if isinstance(node, ast.ImportFrom) and not node.level else None
+            names = [module or ""] if not isinstance(node, ast.Import) else [alias.name for alias in node.names]
+            found |= {name.split(".")[1] for name in names if name.startswith("deattrib.")}
+    assert drawn == found - {folder, "errors", "yaml_file"}
+
+
 def test_files_that_the_architecture_names_exist() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = set(re.findall(r"`((?:[\w.-]+/)*_?[\w-]+\.(?:py|toml|md|yml))`", page))

@@ -96,7 +96,14 @@ class AttackSubject:
         beginnings: Sequence[str] | None = None,
         seed: int | None = None,
     ) -> list[str]:
-        """Answers of the model, or of a changed `model`; greedy, or sampled at a temperature from `seed` (the subject's)."""
+        """One answer per prompt.
+
+        Args:
+            model: who answers; None: the model itself.
+            temperature: 0 is greedy; above it is sampled from.
+            beginnings: what each answer begins with, put into the model's mouth; not part of what comes back.
+            seed: of sampling; None: the subject's.
+        """
         return (model or self.model).generate(
             prompts,
             max_new_tokens=self.settings.max_new_tokens,

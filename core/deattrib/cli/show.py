@@ -89,7 +89,7 @@ def table(metrics: dict[str, Any]) -> str:
         lines.append(f"{label:16s}{arrow} {cells}")
     lines.append("")
     lines.append(
-        "→ closer to the oracle (retrained without the forgotten owners) is better; it is a reference, never a contender."
+        "→ closer to the oracle (retrained without the forgotten owners) is better; it is the yardstick, never a contender."
     )
     if metrics.get("ceiling"):
         from deattrib.report.headline import CEILING
