@@ -16,6 +16,7 @@ from types import UnionType
 from typing import Annotated, Any, Union, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 from typer.models import ArgumentInfo
 
 DOCS = Path(__file__).parent
@@ -43,6 +44,18 @@ def kind_of(annotation: Any) -> str:
     return re.sub(r"\b(?:typing|pathlib|collections\.abc)\.", "", shown)
 
 
+def with_range(field: FieldInfo) -> str:
+    """The type of a setting and what values it takes: `int ≥ 0, ≤ 2`."""
+    signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤", "min_length": "length ≥", "max_length": "length ≤"}
+    limits = [
+        f"{sign} {getattr(limit, name)}"
+        for name, sign in signs.items()
+        for limit in field.metadata
+        if getattr(limit, name, None) is not None
+    ]
+    return " ".join([kind_of(field.annotation), ", ".join(limits)]).strip()
+
+
 def line(*cells: Any) -> str:
     """A line of a table."""
     return "| " + " | ".join(" ".join(str(cell).split()).replace("|", "\\|") for cell in cells) + " |"
@@ -61,7 +74,7 @@ def sections(model: type[BaseModel], path: str = "") -> Iterator[str]:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             nested.append((kind, f"{path}{name}."))
             continue
-        rows.append(line(f"`{path}{name}`", kind_of(kind), f"`{field.default!r}`", field.description or ""))
+        rows.append(line(f"`{path}{name}`", with_range(field), f"`{field.default!r}`", field.description or ""))
     title = path.rstrip(".") or "top level"
     table = "\n".join(["| setting | type | default | |", "|---|---|---|---|", *rows]) if rows else ""
     yield f"## {title}\n{paragraphs(model.__doc__).splitlines()[0]}\n\n{table}\n"
@@ -156,7 +169,7 @@ def catalogue_entry(kind: str, cls: type[Any], entry: dict[str, Any]) -> Iterato
         yield "| setting | type | default | |\n|---|---|---|---|"
     for name, field in fields.items():
         default = "required" if field.is_required() else f"`{field.default!r}`"
-        yield line(f"`{name}`", kind_of(field.annotation), default, field.description or "")
+        yield line(f"`{name}`", with_range(field), default, field.description or "")
     yield "" if fields else "No settings.\n"
 
 
