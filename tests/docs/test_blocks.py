@@ -46,7 +46,7 @@ def test_blocks_are_found_and_in_known_languages() -> None:
 def command_lines(block: Block) -> list[list[str]]:
     """The commands of a shell block, each as its words, without comments and shell syntax; a variable counts as 1."""
     found = []
-    for line in block.text.replace("\\\n", " ").splitlines():
+    for line in block.tested.replace("\\\n", " ").splitlines():
         words = shlex.shlex(re.sub(r"\$\w+", "1", line), posix=True, punctuation_chars=";&|")
         words.whitespace_split = True
         command: list[str] = []
