@@ -178,6 +178,13 @@ def test_all_problems_together() -> None:
     assert [line.split(":")[0] for line in found] == ["name", "ppo.steps", "ppo.learning_rate", "ppo.x", "reward", "limit"]
 
 
+def test_true_is_no_number() -> None:
+    found = problems({"name": "x", "ppo": {"steps": True, "learning_rate": False, "x": 1}})
+    assert found[:2] == ["ppo.steps: got True, expected a number.", "ppo.learning_rate: got False, expected a number."]
+    assert found[2].startswith("ppo.x: there is no such setting") and len(found) == 3
+    assert problems({"name": "x", "limit": True}) == ["limit: got True, expected a number."]
+
+
 def test_long_values_are_cut() -> None:
     assert len(problems({"name": "x", "ppo": "y" * 10_000})[0]) < 200
 

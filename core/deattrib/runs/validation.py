@@ -48,15 +48,31 @@ def validate(model_class: type[Settings], data: Mapping[str, Any], *, source: st
         ConfigError: lists every problem, one line each.
     """
     try:
-        return model_class.model_validate(data)
+        truths = list(_truths(model_class, data))
+        settings = model_class.model_validate(data)
+        if not truths:
+            return settings
+        lines = truths
     except ValidationError as error:
         raw = error.errors(include_url=False)
         problems = _choose_branches([_locate(model_class, data, dict(item)) for item in raw])
-        lines = list(dict.fromkeys(_describe(model_class, problem) for problem in problems))
+        lines = list(dict.fromkeys([*truths, *(_describe(model_class, problem) for problem in problems)]))
     except RecursionError as error:
         raise ConfigError(f"{source}: the settings are nested too deep, or contain themselves.") from error
     count = "one setting cannot be used" if len(lines) == 1 else f"{len(lines)} settings cannot be used"
     raise ConfigError("\n  ".join([f"{source}: {count}:", *lines]))
+
+
+def _truths(model_class: type[BaseModel], data: object, path: str = "") -> Iterator[str]:
+    """A line for each `true` or `false` where a number belongs; pydantic takes them for 1 and 0."""
+    for name, field in model_class.model_fields.items():
+        value = data.get(name) if isinstance(data, Mapping) else None
+        members = list(_members(field.annotation))
+        if isinstance(value, bool) and bool not in members and (int in members or float in members):
+            yield f"{path}{name}: got {value}, expected a number."
+        for member in members:
+            if isinstance(member, type) and issubclass(member, BaseModel):
+                yield from _truths(member, value, f"{path}{name}.")
 
 
 def _locate(model_class: type[BaseModel], data: object, raw: Mapping[str, Any]) -> _Problem:
