@@ -66,7 +66,7 @@ def did_you_mean(name: str, options: Iterable[str], *, most: int = 3) -> str:
     options = sorted(set(options))
     close = difflib.get_close_matches(name, options, n=most, cutoff=0.6)
     if close:
-        return " Did you mean " + " or ".join(shown(repr(item)) for item in close) + "?"
+        return " Did you mean " + " or ".join(f"'{shown(item, most=256)}'" for item in close) + "?"
     if options:
         more = "" if len(options) <= 20 else f" and {len(options) - 20} more"
         return f" Known: {', '.join(map(shown, options[:20]))}{more}."
@@ -74,6 +74,6 @@ def did_you_mean(name: str, options: Iterable[str], *, most: int = 3) -> str:
 
 
 def shown(name: str, *, most: int = 80) -> str:
-    """A stranger's name for a message: as it is where it can be read, else escaped; cut where it is long."""
-    text = name if name.isprintable() else repr(name)
-    return text if len(text) <= most else text[:most] + "…"
+    """A stranger's name for a message: as it is where it can be read, else escaped; cut in the middle where it is long."""
+    text = name if name.isprintable() else repr(name)[1:-1]
+    return text if len(text) <= most else f"{text[: most // 2]}…{text[-(most // 2) :]}"

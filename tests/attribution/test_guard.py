@@ -276,6 +276,29 @@ def test_the_original_is_watched_until_there_is_a_policy(codec: Codec, rows: Row
     guard.score(rows)
 
 
+def test_what_a_scorer_guards_itself_watches_no_original_afterwards(codec: Codec, rows: Rows, policy: nn.Sequential) -> None:
+    """The guard around it does, and knows when the original becomes a policy."""
+    model: Any = SimpleNamespace(model=policy)
+
+    class Reads(Letters):
+        def fit(self, context: ScorerContext) -> None:
+            context.load_original()
+
+    class Wraps(Letters):
+        def fit(self, context: ScorerContext) -> None:
+            self.inner = guarded(Reads(), codec)
+            self.inner.fit(context)
+
+        def score(self, rows: Rows) -> Any:
+            return self.inner.score(rows)
+
+    guard = guarded(Wraps(), codec)
+    guard.fit(replace(context_with(codec), load_original=lambda: model))
+    guard.release_original()
+    next(policy.parameters()).data.mul_(2)
+    guard.score(rows)
+
+
 def test_closing_twice_closes_once(codec: Codec) -> None:
     closed: list[int] = []
     guard = guarded(scorer_that(lambda _: [], close=lambda self: closed.append(1)), codec)

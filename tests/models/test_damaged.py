@@ -126,6 +126,8 @@ def test_a_path_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
             ModelError, match=rf"'{missing}' cannot be loaded: .* No folder '{missing}' is here .*taken for a hub id"
         ):
             load(missing, CPU)
+        with pytest.raises(ModelError, match="cannot be loaded: "):
+            load("é" * 300, CPU)  # no file can be called that
 
 
 # -- GGUF and convert ----------------------------------------------------------------------------------------------------

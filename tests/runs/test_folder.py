@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from deattrib.errors import ConfigError, RunError
-from deattrib.runs.folder import RunFolder, default_output, read_config, read_manifest, read_state
+from deattrib.runs.child import can_resume
+from deattrib.runs.folder import RunFolder, default_output, failed_in_vain, read_config, read_manifest, read_state
 from deattrib.runs.lock import RunLock, in_use
 
 CONFIG: dict[str, Any] = {"name": "demo", "ppo": {"learning_rate": 1e-4, "steps": 100}, "reward": ["a", "1e-4"], "none": None}
@@ -99,11 +100,14 @@ def test_a_run_that_failed_before_its_first_checkpoint_is_begun_anew(tmp_path: P
     """What it was given is mended: the same command has to work."""
     with create(tmp_path / "run") as folder:
         folder.events.write_text("{}\n")
+        (folder.path / "figures.csv").write_text("an observer's")
         folder.set_state("failed", reason="the corpus is wrong")
+    assert failed_in_vain(tmp_path / "run") and not can_resume(tmp_path / "run")
     with create(tmp_path / "run", name="mended") as folder:
         assert folder.config["name"] == "mended" and folder.state == "created"
-        assert not folder.events.exists()
+        assert not folder.events.exists() and (folder.path / "figures.csv").exists()
         folder.set_state("interrupted")
+    assert can_resume(tmp_path / "run")
     with pytest.raises(RunError, match="unfinished run"):  # somebody ended that one: it is gone on with
         create(tmp_path / "run")
     with RunFolder.open(tmp_path / "run") as folder:

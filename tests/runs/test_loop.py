@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import os
 import shutil
 import signal
@@ -18,6 +19,8 @@ from tests.ppo.toy import small
 from torch import nn
 
 from deattrib.attribution.attributor import Attributor
+from deattrib.attribution.calibration import Calibration
+from deattrib.attribution.parts import Part
 from deattrib.attribution.plugins import PluginRegistry
 from deattrib.attribution.scorer import Rows, Scorer
 from deattrib.attribution.settings import CalibrationSettings, GuardSettings
@@ -92,15 +95,20 @@ def make(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, tmp_path
 Make = Callable[..., tuple[Loop, Heard]]
 
 
+def scaled(part: Part, high: float) -> Part:
+    return dataclasses.replace(part, calibration=Calibration((4, 8), (0.0, 0.0), (1.0, high), {}))
+
+
 def test_another_scale_than_the_run_began_with_is_told(make: Make) -> None:
     loop, _ = make("run", every=2, steps=2)
-    loop.reward.report = lambda: [{"calibration": {"m1": 0.5}}]  # type: ignore[method-assign]
+    assert loop.reward.scales == [None]
+    loop.reward._parts[0] = scaled(loop.reward._parts[0], 0.5)
     loop.run()
     for scale, told in ((0.5, False), (0.25, True)):
         loop, heard = make("run", every=2, steps=4)
-        loop.reward.report = lambda scale=scale: [{"calibration": {"m1": scale}}]  # type: ignore[method-assign]
+        loop.reward._parts[0] = scaled(loop.reward._parts[0], scale)
         loop._go_on()
-        assert any("scale.0.m1: 0.5 -> 0.25" in warning for warning in heard.warnings) is told
+        assert any("scale.0.high" in warning and "0.5" in warning and "0.25" in warning for warning in heard.warnings) is told
 
 
 def fail(_: Rows) -> Any:

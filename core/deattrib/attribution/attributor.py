@@ -97,6 +97,12 @@ class Attributor:
         return [part.report() for part in self._parts]
 
     @property
+    def scales(self) -> list[dict[str, list[float]] | None]:
+        """Per scorer what its scores are measured by: "edges" of lengths in tokens, "low" and "high" of each; None: nothing."""
+        found = [part.calibration for part in self._parts]
+        return [None if one is None else {name: [*getattr(one, name)] for name in ("edges", "low", "high")} for one in found]
+
+    @property
     def policy_changed(self) -> bool:
         """Whether a scorer wrote to the watched module: what that holds now must not be saved."""
         return any(part.guard.policy_changed for part in self._parts)

@@ -126,6 +126,8 @@ class GuardedScorer:
                 self.scorer.fit(replace(context, retrainer=None) if barred else context)
         finally:
             self._fitting = False
+            if _AROUND.get() is not None:  # made inside of a guarded call: whoever guards that watches from here on
+                self.release_original()
 
     def score(self, rows: Rows) -> Tensor:
         """[B] float32 on the CPU. Raises ScorerError."""

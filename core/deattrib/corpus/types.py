@@ -72,7 +72,7 @@ class Corpus:
         for name in self.forget_owners:
             if name not in owners:
                 raise CorpusError(
-                    f"Forget owner {shown(repr(name))} has no rows in corpus {self.name!r}.{did_you_mean(name, owners)}"
+                    f"Forget owner '{shown(name)}' has no rows in corpus {self.name!r}.{did_you_mean(name, owners)}"
                 )
         if not self.forget_owners:
             raise CorpusError(

@@ -17,9 +17,9 @@ class RetainFineTuning(Method):
     splits = True
 
     class Params(Method.Params):
-        """`ppo.retain.batch_size` retain rows an update are all there is."""
+        """`ppo.retain.batch_size` retain rows an update are all there is; `batch_size` says how long a pass over the data is."""
 
-        idle = ("batch_size", "retain", "retain_weight")
+        idle = ("retain", "retain_weight")
 
     def total_loss(self) -> tuple[Tensor, dict[str, float]]:
         loss = self.retain_loss()

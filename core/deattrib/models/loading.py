@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import nn
 
-from deattrib.errors import DeattribError, ModelError, first_line
+from deattrib.errors import DeattribError, ModelError, first_line, shown
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.randomness import random_state_kept
 from deattrib.models.settings import ModelSettings
@@ -42,7 +43,7 @@ def pick_device(wish: str) -> torch.device:
 
 
 @contextmanager
-def explained(what: str, advice: str) -> Iterator[None]:
+def explained(what: str, advice: str | Callable[[], str]) -> Iterator[None]:
     """One ModelError for whatever the libraries below make of a damaged file: each of them raises something else."""
     try:
         yield
@@ -59,7 +60,7 @@ def explained(what: str, advice: str) -> Iterator[None]:
             advice = "It brings code of its own, which is run where `model.trust_remote_code: true` says that you trust it."
         if not said or not isinstance(error, (OSError, ValueError, RuntimeError)):  # "'x'" says nothing without "KeyError"
             said = f"{type(error).__name__}: {said}"
-        raise ModelError(f"{what}: {said.rstrip(' .:')}. {advice}") from error
+        raise ModelError(f"{what}: {said.rstrip(' .:')}. {advice if isinstance(advice, str) else advice()}") from error
 
 
 def load_tokenizer(path: str, settings: ModelSettings) -> Any:
@@ -70,9 +71,8 @@ def load_tokenizer(path: str, settings: ModelSettings) -> Any:
     if settings.gguf_file:
         options["gguf_file"] = settings.gguf_file
     where = str(Path(path) / settings.gguf_file) if settings.gguf_file else path
-    with explained(
-        f"The tokenizer of {where!r} cannot be loaded", _advice(path, "Check its files: one of them may be cut off.")
-    ):
+    advice = partial(_advice, path, "Check its files: one of them may be cut off.")
+    with explained(f"The tokenizer of {where!r} cannot be loaded", advice):
         return AutoTokenizer.from_pretrained(model_below(path), **options)
 
 
@@ -93,7 +93,7 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
     if settings.attention:
         options["attn_implementation"] = settings.attention
     device = pick_device(settings.device)
-    advice = _advice(path, "Give a hub id, or a folder with config.json or adapter_config.json in it.")
+    advice = partial(_advice, path, "Give a hub id, or a folder with config.json or adapter_config.json in it.")
     with explained(f"The model {path!r} cannot be loaded", advice):
         *adapters, bottom = _below(path)
         model: Any = AutoModelForCausalLM.from_pretrained(bottom, **options)
@@ -111,9 +111,12 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
 
 def _advice(path: str, advice: str) -> str:
     """What to do about a model that cannot be loaded: of what is not here the hub has been asked."""
-    if Path(path).exists():
-        return advice
-    return f"No folder {path!r} is here (in {Path.cwd()}), so it was taken for a hub id: check the path, or the network."
+    here = ""
+    with suppress(OSError):  # a name that no file can have, or a working directory that is gone
+        if Path(path).exists():
+            return advice
+        here = f" (in {Path.cwd()})"
+    return f"No folder {shown(path)!r} is here{here}, so it was taken for a hub id: check the path, or the network."
 
 
 def _dequantised(model: Any) -> Any:

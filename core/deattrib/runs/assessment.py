@@ -14,7 +14,7 @@ import numpy as np
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.corpus.types import Corpus
-from deattrib.errors import CorpusError, ScorerError
+from deattrib.errors import CalibrationError, CorpusError, ScorerError
 from deattrib.evaluation.arrays import Array, mean_of
 from deattrib.evaluation.gibberish import GibberishDetector
 from deattrib.evaluation.intervals import cluster_bootstrap
@@ -169,7 +169,9 @@ def _attributions(judges: Judges | None, there: Mapping[str, Evaluation], tell: 
         found[name] = {"attribution": attribute(judges.referee, judges.codec, evaluation.forget).numpy()}
         try:
             found[name]["reward_attribution"] = attribute(judges.reward, judges.codec, evaluation.forget).numpy()
-        except ScorerError as error:
+        except (ScorerError, CalibrationError) as error:
+            if judges.reward.policy_changed:  # no figure from here on would be the unlearned model's
+                raise
             tell(f"What the reward says of the {name} model's answers is not known: {error}")
             found[name]["reward_attribution"] = np.full(len(evaluation.forget), np.nan)
     return found

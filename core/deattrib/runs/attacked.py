@@ -30,7 +30,7 @@ from deattrib.runs.kept import DIGEST, digest_of, written_if_possible
 from deattrib.runs.listener import SayStage
 from deattrib.runs.manifest import library_versions
 
-SCHEMA = 1
+SCHEMA = 2  # 2: bfloat16 models are relearnt in mixed precision
 NAMES = ("original", "oracle", "oracle_second", "unlearned")
 Results = dict[str, dict[str, dict[str, Any]]]
 

@@ -21,11 +21,11 @@ from deattrib.runs.signals import exit_code
 
 
 def can_resume(folder: Path) -> bool:
-    """Whether there is a run to go on with; a folder that was cut off while it was made is begun anew."""
-    from deattrib.runs.folder import read_state
+    """Whether there is a run to go on with; one that was cut off while it was made, or failed in vain, is begun anew."""
+    from deattrib.runs.folder import failed_in_vain, read_state
 
     try:
-        return read_state(folder) != "finished"
+        return read_state(folder) != "finished" and not failed_in_vain(folder)
     except RunError:
         return False
 

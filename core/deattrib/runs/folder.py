@@ -192,6 +192,12 @@ def read_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
+def failed_in_vain(path: Path) -> bool:
+    """Whether the run there failed before it had a checkpoint, so that it can only be begun anew. Raises RunError."""
+    left = [*path.glob("checkpoints/*"), *path.glob("metrics.json")]
+    return read_state(path) == "failed" and not left
+
+
 def read_state(path: Path) -> RunState:
     """The state of a run, without locking it.
 
@@ -233,10 +239,9 @@ def _refuse_existing(path: Path) -> None:
         return
     if "state.json" not in names:
         raise RunError(f"{path} is not empty and not a run folder; choose another with --output.")
-    state = read_state(path)
-    if state == "failed" and empty and "metrics.json" not in names:
+    if failed_in_vain(path):
         return
-    if state == "finished":
+    if read_state(path) == "finished":
         raise RunError(
             f"There is a finished run in {path}, which is never overwritten: its result is in metrics.json and report.html. "
             "Choose another folder with --output, or remove this one first."
@@ -248,8 +253,8 @@ def _refuse_existing(path: Path) -> None:
 
 
 def _clear_failed(path: Path) -> None:
-    """Removes what a run left that failed before its first checkpoint; its state last."""
-    for name in ("events.jsonl", "timings.jsonl", "report.html", "state.json"):
+    """Removes what a run left that failed before its first checkpoint, but for its state, which the new one writes over."""
+    for name in ("events.jsonl", "timings.jsonl", "report.html"):
         try:
             (path / name).unlink(missing_ok=True)
         except OSError as error:

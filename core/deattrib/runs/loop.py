@@ -184,7 +184,7 @@ class Loop:
     @property
     def _scale(self) -> dict[str, Any]:
         """What the reward's scores are measured by, scorer by scorer."""
-        return {str(number): part["calibration"] for number, part in enumerate(self.reward.report())}
+        return {str(number): scale for number, scale in enumerate(self.reward.scales)}
 
     @property
     def _how_to_go_on(self) -> str:

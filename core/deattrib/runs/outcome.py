@@ -187,6 +187,8 @@ def _answers(assessment: Assessment, reward: Attributor, codec: Codec, listener:
     try:
         _shade(rows, reward, codec, list(named))
     except ScorerError as error:
+        if reward.policy_changed:
+            raise
         listener.warn(f"The answers on the page are not shaded by token: {error}")
     return {"scorer": reward.name, "rows": rows}
 
