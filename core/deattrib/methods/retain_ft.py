@@ -17,7 +17,7 @@ class RetainFineTuning(Method):
     splits = True
 
     class Params(Method.Params):
-        """`ppo.retain.batch_size` retain rows an update are all there is; `batch_size` says how long a pass over the data is."""
+        """`ppo.retain.batch_size` retain rows an update are all there is; `batch_size` says how long a pass is."""
 
         idle = ("retain", "retain_weight")
 
