@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import struct
 import sys
@@ -117,6 +118,13 @@ class Theirs(LlamaForCausalLM):
     assert not ran.exists()
     loaded = load_model(str(model), CPU.model_copy(update=dict.fromkeys(["trust_remote_code"], True)))
     assert type(loaded).__name__ == "Theirs" and ran.exists()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("bitsandbytes") is not None, reason="what is tested is that it is missing")
+def test_quantised_weights_name_the_package_that_reads_them(model: Path) -> None:
+    change(model / "config.json", quantization_config={"quant_method": "bitsandbytes", "load_in_8bit": True})
+    with pytest.raises(ModelError, match=r"a package is missing: .*pip install -U bitsandbytes"):
+        load_model(str(model), CPU)
 
 
 def test_a_path_that_is_not_there_is_told_as_such(tmp_path: Path) -> None:
