@@ -19,7 +19,7 @@ import tempfile
 from pathlib import Path
 
 SERVER = """
-import json, os, runpy, sys, traceback
+import json, os, runpy, signal, sys, traceback
 import torch, transformers, trl, peft, sklearn.linear_model
 import deattrib.runs.pipeline
 from deattrib import PluginRegistry
@@ -31,6 +31,7 @@ for line in sys.stdin:
     child = os.fork()
     if not child:
         os.setsid()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
         for number, path in enumerate((os.devnull, call["stdout"], call["stderr"])):
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
             os.dup2(descriptor, number)
