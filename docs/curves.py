@@ -40,7 +40,7 @@ def rounds(lines: Lines, path: Path) -> None:
     axes.set_xticks(range(len(along) + len(beside)), [stage.replace("after ", "") for stage in along + beside], fontsize=8)
     axes.set_ylabel("ROUGE-L recall")
     axes.set_ylim(0, 1.03)
-    axes.legend(fontsize=7, loc="lower left", ncols=2)
+    figure.legend(fontsize=7, loc="outside right upper")
     _save(figure, path)
 
 
