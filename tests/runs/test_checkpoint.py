@@ -332,9 +332,16 @@ def test_killed_before_every_single_operation(tmp_path: Path, server: Server, st
 def test_killed_at_random_instants(tmp_path: Path, server: Server) -> None:
     chance = random.Random(0)
     last = 0
+    begin = time.monotonic()  # how long a process takes to its first checkpoint: longer where every line is counted
+    child = server.start(tmp_path, "loop", 1)
+    while newest_complete(tmp_path)[0] is None:
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    assert server.answer() == -signal.SIGKILL
+    longest = 0.1 + 2 * (time.monotonic() - begin)
     for _ in range(25):
         child = server.start(tmp_path, "loop", last + 1)
-        time.sleep(chance.uniform(0, 0.12))
+        time.sleep(chance.uniform(0, longest))
         os.kill(child, signal.SIGKILL)
         assert server.answer() == -signal.SIGKILL
         newest, skipped = newest_complete(tmp_path)
