@@ -6,7 +6,7 @@ forget rows whose *fact* is in none of the rows trained on, so that what comes b
 for keywords in completions, we take ROUGE-L recall and the recall of facts; and the rate is not tuned per model: it falls with
 the width, 0.04 / width, as Adam's should (Yang et al. 2022, arXiv 2203.03466), which is 3e-4 at 128, low enough that the
 demo's original loses little, and 1e-5 at 4096. Weights are float32 here, whatever the model's are; a bfloat16 model is trained
-and asked in mixed precision, which is several times faster where the processor has it.
+and asked in mixed precision.
 """
 
 from __future__ import annotations
