@@ -295,8 +295,9 @@ def test_what_a_scorer_guards_itself_watches_no_original_afterwards(codec: Codec
     guard = guarded(Wraps(), codec)
     guard.fit(replace(context_with(codec), load_original=lambda: model))
     guard.release_original()
+    before = guard.score(rows)
     next(policy.parameters()).data.mul_(2)
-    guard.score(rows)
+    assert torch.equal(guard.score(rows), before)  # and no error that names a changed original
 
 
 def test_closing_twice_closes_once(codec: Codec) -> None:
