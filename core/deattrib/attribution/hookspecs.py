@@ -66,7 +66,7 @@ class AttributionReward:
     def run_started(self, folder: Path | None, config: Mapping[str, Any]) -> None:
         """A run begins.
 
-        :param folder: the run folder; ``None`` for a run in memory.
+        :param folder: the run folder; ``None`` for a run in memory (``deattrib.unlearn``).
         :param config: the resolved settings, plain values only.
         """
 
@@ -83,5 +83,6 @@ class AttributionReward:
         """A run ends, also when it failed.
 
         :param folder: the run folder; ``None`` for a run in memory.
-        :param metrics: the content of ``metrics.json``; ``None`` if the run failed.
+        :param metrics: the content of ``metrics.json``; ``None`` if the run failed, empty for a run in memory, which is
+            not evaluated.
         """

@@ -52,6 +52,8 @@ def unlearn(
 ) -> Unlearned:
     """Forget the corpus' forget owners by PPO on an attribution reward.
 
+    Plugins observe it like a run with a folder.
+
     Args:
         corpus: rows and their owners: a `Corpus`, a JSONL file, or dicts with its columns.
         model: the original causal LM, trained on all owners; it is copied, not changed.
@@ -83,8 +85,35 @@ def unlearn(
     session = Session(config, corpus, original, below, registry=registry or PluginRegistry())
     if session.without_names:
         warnings.warn(session.without_names, stacklevel=2)
-    with one_thread_if_small(model) as spare:
-        attributor = session.fit_reward(None if named or reward is None else reward)
-        unlearner = session.make_unlearner(attributor, ahead=spare)
-        history = [dict(step.figures) for step in unlearner]
+    return _observed(session, model, None if named or reward is None else reward)
+
+
+def _observed(session: Session, model: nn.Module, reward: Any) -> Unlearned:
+    """Reward and loop, told to plugins; `reward`: objects in place of what the config names."""
+    registry, plain = session.registry, session.config.plain()
+    history: list[dict[str, float]] = []
+    metrics: dict[str, Any] | None = None
+    try:
+        _tell(registry, "run_started", folder=None, config=plain if reward is None else {**plain, "reward": _named(reward)})
+        with one_thread_if_small(model) as spare:
+            attributor = session.fit_reward(reward)
+            unlearner = session.make_unlearner(attributor, ahead=spare)
+            for step in unlearner:
+                history.append(dict(step.figures))
+                _tell(registry, "step_finished", step=step.number, figures=dict(step.figures))
+        metrics = {}  # finished, with nothing evaluated
+    finally:
+        _tell(registry, "run_finished", folder=None, metrics=metrics)
     return Unlearned(unlearner.policy.language_model(name="unlearned"), unlearner.policy, attributor, history)
+
+
+def _tell(registry: PluginRegistry, hook: str, **arguments: Any) -> None:
+    for message in registry.notify(hook, **arguments):
+        warnings.warn(message, stacklevel=4)  # where `unlearn` was called
+
+
+def _named(reward: Any) -> Any:
+    """A reward in plain values: a class or an object by its name."""
+    if isinstance(reward, (list, tuple)):
+        return [_named(one) for one in reward]
+    return reward if isinstance(reward, (str, Mapping)) else getattr(reward, "name", str(reward))
