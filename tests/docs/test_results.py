@@ -69,6 +69,18 @@ def test_the_page_is_up_to_date() -> None:
     assert RESULTS.page(text) == text, "run `python docs/results.py`"
 
 
+@pytest.mark.parametrize("file", ["tofu", "smollm2"])
+def test_figures_of_the_loss_in_the_limits_are_those_measured(file: str) -> None:
+    (oracle,) = [
+        line for line in read_csv(DOCS / "results" / f"{file}.csv")
+        if (line["row"], line["metric"]) == ("oracle", "membership_auc_loss")
+    ]  # fmt: skip
+    (said,) = [
+        line for line in (DOCS / "limits.md").read_text(encoding="utf-8").split("\n- ") if line.startswith("Membership inf")
+    ]
+    assert f" {oracle['value']:.3f} " in said
+
+
 def test_a_table_is_the_median_of_what_the_file_says() -> None:
     """The page's first table against the file, read a second way."""
     with (DOCS / "results" / "default.csv").open(encoding="utf-8", newline="") as file:
