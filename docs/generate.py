@@ -108,7 +108,7 @@ def command(name: str, function: Any) -> Iterator[str]:
             names = [name for name in given if isinstance(name, str)] or [f"--{parameter.name.replace('_', '-')}"]
             shown = ", ".join(f"`{name}`" for name in names)
         takes = "–" if kind is bool else f"`{info.metavar}`" if info.metavar else kind_of(kind).replace(" | None", "")
-        default = "required" if required else "–" if parameter.default in (None, False) else f"`{parameter.default}`"
+        default = "required" if required else "–" if parameter.default in (None, False, "") else f"`{parameter.default}`"
         rows.append(line(shown, takes, default, info.help or ""))
     yield f"## {name}\n{paragraphs(function.__doc__)}\n\n```text\n{' '.join(words)} [options]\n```\n"
     yield "\n".join(["| | takes | default | |", "|---|---|---|---|", *rows, ""])

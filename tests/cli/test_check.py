@@ -9,7 +9,7 @@ import pytest
 from tests.command_line import deattrib
 from typer.testing import CliRunner, Result
 
-from deattrib.cli.check import line_of, read_params
+from deattrib.cli.check import line_of, named_and_set, read_params
 from deattrib.cli.main import app
 from deattrib.errors import ConfigError
 from deattrib.testing import CHECKS, Outcome
@@ -58,7 +58,7 @@ def test_a_sound_scorer_passes_and_a_wrong_sign_is_found(scorers: Path) -> None:
     assert report["passed"] and report["scorer"] == "sound"
     assert [outcome["check"] for outcome in report["outcomes"]] == [check.name for check in CHECKS]
     assert set(report["cost"]) == {"fit", "score", "prefixes"} and report["cost"]["score"] > 0
-    bad = check(f"{scorers}:Sound", "--param", "factor=-1")
+    bad = check(f"{scorers}:Sound:factor=-1")
     assert bad.exit_code == 1
     failed = [line for line in bad.stdout.splitlines() if line.startswith("FAIL")]
     assert failed == ["FAIL planted_owner_first"]
@@ -77,6 +77,8 @@ def test_a_scorer_that_cannot_be_fitted_says_so_once(scorers: Path) -> None:
     [
         (["clasifier"], "Did you mean 'classifier'"),
         (["classifier", "--param", "epochz=3"], "epochs"),
+        (["classifier:epochz=3"], "epochs"),
+        (["classifier:a.b=3"], "no setting of a scorer"),
     ],
 )
 def test_a_wrong_call_is_one_clear_line(tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -92,6 +94,13 @@ def test_params_are_values_and_may_be_nested() -> None:
     for wrong in ("=3", "name=membership"):
         with pytest.raises(ConfigError, match="--param"):
             read_params([wrong])
+
+
+def test_settings_after_colons_are_merged_under_params() -> None:
+    text = "./my.py:Mine:order=2:rates=[1,2]"
+    assert named_and_set(text, []) == ("./my.py:Mine", {"order": 2, "rates": [1, 2]})
+    assert named_and_set(text, ["order=3", "label=a"]) == ("./my.py:Mine", {"order": 3, "rates": [1, 2], "label": "a"})
+    assert named_and_set("min-k", ["share=0.1"]) == named_and_set("min-k:share=0.1", []) == ("min-k", {"share": 0.1})
 
 
 def test_long_messages_are_wrapped() -> None:

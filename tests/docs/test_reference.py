@@ -101,6 +101,10 @@ def test_a_command_says_what_it_and_each_option_is_for(name: str) -> None:
     assert all(re.fullmatch(r"--[a-z][a-z-]*[a-z]", option) for options in shown for option in options)
 
 
+def test_no_cell_of_a_reference_page_is_an_empty_code_span() -> None:
+    assert [line for page in PAGES.values() for line in page.splitlines() if "``" in line and "```" not in line] == []
+
+
 def test_every_command_is_met_outside_the_reference() -> None:
     """Somebody who reads README and the pages written by hand meets each command once in a line to type."""
     typed = "\n".join(block.text for block in BLOCKS if block.language == "sh")

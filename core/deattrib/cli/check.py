@@ -19,11 +19,17 @@ MARKS = {"passed": "ok  ", "failed": "FAIL", "skipped": "–   "}
 
 def check(
     scorer: Annotated[
-        str, typer.Argument(metavar="SCORER", help="A name (see `deattrib plugins`), FILE.py:Class or module:Class.")
+        str,
+        typer.Argument(
+            metavar="SCORER",
+            help="A name (see `deattrib plugins`), FILE.py:Class or module:Class, with settings: min-k:share=0.1.",
+        ),
     ],
     param: Annotated[
         list[str] | None,
-        typer.Option("--param", metavar="KEY=VALUE", help="A setting of the scorer; may be given several times."),
+        typer.Option(
+            "--param", metavar="KEY=VALUE", help="A setting of the scorer, over those after colons; may be given several times."
+        ),
     ] = None,
     tolerance: Annotated[
         float, typer.Option(min=0.0, help="How far apart equal results may be, as a share of the spread of the scores.")
@@ -34,7 +40,7 @@ def check(
     from deattrib.attribution.plugins import PluginRegistry
     from deattrib.cli.run import quiet_libraries
 
-    params = read_params(param or [])
+    scorer, params = named_and_set(scorer, param or [])
     PluginRegistry().make({"name": scorer, **params})  # a misspelt name is said before anything heavy is loaded
     quiet_libraries()
     from deattrib.testing.report import run_contract
@@ -51,13 +57,23 @@ def check(
         raise typer.Exit(1)
 
 
-def read_params(items: list[str]) -> dict[str, Any]:
-    """KEY=VALUE items as settings. Raises ConfigError."""
+def named_and_set(text: str, items: list[str]) -> tuple[str, dict[str, Any]]:
+    """A scorer's name and its settings: those after colons, --param over them. Raises ConfigError."""
+    from deattrib.cli.specs import parse_spec
+
+    spec = parse_spec(text, option="SCORER")
+    settings = {} if isinstance(spec, str) else dict(spec)
+    name = text if isinstance(spec, str) else settings.pop("name")
+    return name, read_params(items, settings)
+
+
+def read_params(items: list[str], below: dict[str, Any] | None = None) -> dict[str, Any]:
+    """KEY=VALUE items as settings, over those `below`. Raises ConfigError."""
     from deattrib.errors import ConfigError
     from deattrib.runs.overrides import apply_overrides
 
     try:
-        params = apply_overrides({}, items)
+        params = apply_overrides(below or {}, items)
     except ConfigError as error:
         raise ConfigError(str(error).replace("--set", "--param")) from None
     if "name" in params:
