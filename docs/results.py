@@ -1,6 +1,6 @@
-"""docs/results.md from the measurements in docs/results/*.csv; a test fails while the page says anything else.
+"""Tables of docs/results.md and docs/attacks.md from docs/results/*.csv; a test fails while a page says anything else.
 
-    python docs/results.py                                            # write every marked table of docs/results.md anew
+    python docs/results.py                                            # write every marked table of these pages anew
     python docs/results.py --add default RUNS/*                       # first take finished runs into docs/results/default.csv
     python docs/results.py --add tuned comparisons/tuned --metrics membership_auc_loss
     python docs/results.py --add alone trak-seed1=runs/preset-ppo-trak  # under another name than the folder's
@@ -30,7 +30,8 @@ from pathlib import Path
 from typing import Any
 
 DOCS = Path(__file__).parent
-DATA, PAGE = DOCS / "results", DOCS / "results.md"
+DATA = DOCS / "results"
+PAGES = (DOCS / "results.md", DOCS / "attacks.md")
 if str(DOCS) not in sys.path:
     sys.path.append(str(DOCS))
 
@@ -228,7 +229,7 @@ def _known(file: str) -> list[Line]:
 
 
 def main() -> None:
-    """Take in what is given, then write the page."""
+    """Take in what is given, then write the pages."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--add", nargs="+", default=[], metavar="X", help="a file's name without .csv, then folders of runs")
     parser.add_argument("--metrics", default="", help="figures to keep beside the usual ones, separated by commas")
@@ -268,10 +269,11 @@ def main() -> None:
             file, _, folder = given.compared.rpartition("=")
             content = json.loads((Path(folder) / "compare.json").read_text(encoding="utf-8"))
             _write(file or "compared", compared_lines(content))
-        atomic_write_text(PAGE, page(PAGE.read_text(encoding="utf-8")))
+        for path in PAGES:
+            atomic_write_text(path, page(path.read_text(encoding="utf-8")))
     except (RunError, ValueError, OSError) as error:
         parser.exit(1, f"{error}\n")
-    print(f"wrote {PAGE}")
+    print(f"wrote {', '.join(map(str, PAGES))}")
 
 
 if __name__ == "__main__":

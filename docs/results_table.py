@@ -1,4 +1,4 @@
-"""The tables of docs/results.md, made by docs/results.py from the lines of one file in docs/results/.
+"""The tables of docs/results.md and attacks.md, made by docs/results.py from the lines of one file in docs/results/.
 
 A mark says which: `<!-- table: KIND FILE; KEY: ITEM | ITEM; ... -->`, over as many lines as it likes. An item is a name, or
 `NAME = what the table calls it`. Kinds and their keys (all but the first are optional):

@@ -19,6 +19,7 @@ from tests.docs.fences import BLOCKS, DOCS, ROOT
 from deattrib import AttributionReward, PluginRegistry, RunConfig
 from deattrib.cli import show
 from deattrib.cli.main import app
+from deattrib.compare.table import read_csv
 
 
 def load(name: str) -> ModuleType:
@@ -135,6 +136,18 @@ def test_the_table_is_made_anew_from_a_run() -> None:
     rows["unlearned"]["tow"] = 0.123
     changed = GENERATE.with_table(README, {"rows": rows})
     assert changed != README and changed.count("\n") == README.count("\n") and " 0.123 " in changed
+
+
+def test_the_table_in_the_readme_is_what_was_measured() -> None:
+    """Seed 0 with `classifier`, as docs/results/default.csv has it: nobody types a figure."""
+    rows: dict[str, dict[str, float]] = {}
+    for line in read_csv(DOCS / "results" / "default.csv"):
+        if line["seed"] == 0 and line["run"] in ("", "classifier-seed0"):
+            rows.setdefault(line["row"], {})[line["metric"]] = line["value"]
+    assert set(rows) == {key for key, _ in show.ROWS}
+    assert GENERATE.with_table(README, {"rows": rows}) == README
+    rows["oracle"]["tow"] = 0.123
+    assert GENERATE.with_table(README, {"rows": rows}) != README
 
 
 def test_settings_that_the_readme_shows_of_a_row_are_columns_of_the_reader() -> None:

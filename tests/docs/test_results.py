@@ -1,4 +1,4 @@
-"""docs/results.md says what docs/results/*.csv say, and its command adds runs without losing or mixing any."""
+"""docs/results.md and docs/attacks.md say what docs/results/*.csv say; the command adds runs without losing or mixing any."""
 
 from __future__ import annotations
 
@@ -63,9 +63,12 @@ def table(words: str, lines: list[dict[str, Any]]) -> list[list[str]]:
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in made.splitlines()]
 
 
-def test_the_page_is_up_to_date() -> None:
-    text = RESULTS.PAGE.read_text(encoding="utf-8")
-    assert text.count("<!-- table: ") >= 10
+@pytest.mark.parametrize(
+    ("path", "least"), zip(RESULTS.PAGES, (10, 1), strict=True), ids=lambda value: getattr(value, "name", "")
+)
+def test_a_page_is_up_to_date(path: Path, least: int) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert text.count("<!-- table: ") >= least
     assert RESULTS.page(text) == text, "run `python docs/results.py`"
 
 
@@ -88,7 +91,9 @@ def test_a_table_is_the_median_of_what_the_file_says() -> None:
     mine = sorted(float(line["value"]) for line in lines if line["run"].startswith("classifier-seed"))
     assert len(mine) == 3
     shown = f"{statistics.median(mine):.3f} [{mine[0]:.3f}, {mine[-1]:.3f}]"
-    (row, *_) = [line for line in RESULTS.PAGE.read_text(encoding="utf-8").splitlines() if line.startswith("| classifier | 3 ")]
+    (row, *_) = [
+        line for line in RESULTS.PAGES[0].read_text(encoding="utf-8").splitlines() if line.startswith("| classifier | 3 ")
+    ]
     assert row.split(" | ")[6] == shown
 
 
