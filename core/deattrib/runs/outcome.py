@@ -190,7 +190,7 @@ def _answers(assessment: Assessment, reward: Attributor, codec: Codec, listener:
         if reward.policy_changed:
             raise
         listener.warn(f"The answers on the page are not shaded by token: {error}")
-    return {"scorer": reward.name, "rows": rows}
+    return {"schema": 1, "scorer": reward.name, "rows": rows}
 
 
 def _shade(rows: list[dict[str, Any]], reward: Attributor, codec: Codec, names: list[str]) -> None:
