@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
 from deattrib import Rows, Scorer, ScorerContext, ScorerError, hookimpl
@@ -41,7 +41,9 @@ class Classifier(Scorer):
     name = "classifier"
     fidelity = "proxy"
 
-    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    class Params(Scorer.Params):
+        """Settings of `classifier`."""
+
         backbone: str = Field("ngram", description="'ngram', 'causal', or the id or folder of a sentence encoder.")
         epochs: int = Field(12, ge=1, description="Passes over the answers (paper: 5 on TOFU, 15 on ArXiv).")
         learning_rate: float | None = Field(

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
 from deattrib import LanguageModel, Rows, Scorer, ScorerContext, ScorerError, hookimpl
@@ -45,7 +45,9 @@ class Exact(Scorer):
     name = "exact"
     fidelity = "exact"
 
-    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    class Params(Scorer.Params):
+        """Settings of `exact`."""
+
         owners: Literal["forget", "all"] | list[str] = Field("forget", description="Who may be asked about.")
         value: Literal["leave-one-out", "shapley"] = Field("leave-one-out", description="How an owner's share is defined.")
         seeds: int = Field(3, ge=1, description="Retrainings per coalition, averaged; the first has the run's seed.")

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
 from deattrib import LanguageModel, Rows, Scorer, ScorerContext, TokenBatch, hookimpl
@@ -38,7 +38,9 @@ class Signal(Scorer):
     fidelity = "proxy"
     owner_free = True
 
-    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    class Params(Scorer.Params):
+        """Settings that all signals share."""
+
         reference: str = Field(
             "none", description="'none' (owner-free, as published), 'counterfactual', 'base', a model folder, or 'auto'."
         )

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
 from deattrib import Rows, Scorer, ScorerContext, ScorerError, hookimpl
@@ -29,7 +29,9 @@ class Membership(Scorer):
     name = "membership"
     fidelity = "proxy"
 
-    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    class Params(Scorer.Params):
+        """Settings of `membership`."""
+
         reference: str = Field(
             "auto",
             description="'counterfactual', 'base', 'both' (token by token the likelier of these two), a model folder, or "

@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor
 
 from deattrib import Rows, Scorer, ScorerContext, ScorerError, hookimpl
@@ -34,7 +34,9 @@ class Overlap(Scorer):
     name = "overlap"
     fidelity = "proxy"
 
-    class Params(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+    class Params(Scorer.Params):
+        """Settings of `overlap`."""
+
         measure: str = Field("ngrams", pattern="^(ngrams|longest)$", description="'ngrams', or the 'longest' common run.")
         order: int = Field(3, ge=1, description="ngrams: tokens of an n-gram.")
         rare: bool = Field(True, description="ngrams: what many owners say counts less; false: every n-gram counts 1.")

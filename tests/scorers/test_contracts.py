@@ -7,8 +7,16 @@ from typing import Any
 import pytest
 from tests.scorers.encoder import make_encoder
 
-from deattrib import PluginRegistry
+from deattrib import PluginRegistry, Scorer
 from deattrib.testing import ScorerContract, World
+
+
+@pytest.mark.parametrize("name", ["classifier", "membership", "exact", "overlap", "loss", "zlib", "min-k", "min-k-plus-plus"])
+def test_settings_are_written_as_the_pages_say(name: str) -> None:
+    params = PluginRegistry().scorer(name).Params
+    assert issubclass(params, Scorer.Params)
+    assert vars(params).get("__doc__", "").startswith("Settings ")
+    assert {"extra": "forbid", "frozen": True, "allow_inf_nan": False}.items() <= params.model_config.items()
 
 
 class TestNgramClassifier(ScorerContract):
