@@ -1,4 +1,4 @@
-"""Fixtures for everything that finds plugins."""
+"""Fixtures for everything that finds plugins, and for the wall around scorers."""
 
 from __future__ import annotations
 
@@ -9,6 +9,13 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+import torch
+from tests.attribution.wall import PROMPTS, RESPONSES
+from torch import nn
+
+from deattrib import Rows
+from deattrib.models.language_model import Codec
+from deattrib.models.scratch import make_tokenizer
 
 Install = Callable[..., None]
 
@@ -55,3 +62,19 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     for name in set(sys.modules) - modules_before:
         if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
             del sys.modules[name]
+
+
+@pytest.fixture(scope="module")
+def codec() -> Codec:
+    return Codec(make_tokenizer([*PROMPTS, *RESPONSES], 300))
+
+
+@pytest.fixture
+def rows(codec: Codec) -> Rows:
+    return Rows.from_texts(codec, PROMPTS, RESPONSES, ("ada", "bo", "cy"))
+
+
+@pytest.fixture
+def policy() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(4, 300), nn.BatchNorm1d(300), nn.Dropout())

@@ -4,35 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from tests.attribution.sources import scorer_source
+from tests.attribution.sources import Simple, plugin_with, scorer_source
 
-from deattrib import PluginError, PluginRegistry, Scorer, hookimpl
+from deattrib import PluginError, PluginRegistry, Scorer
 
 Install = Callable[..., None]
-
-
-class Simple(Scorer):
-    """A scorer made in this file."""
-
-    name = "simple"
-
-    class Params(Scorer.Params):
-        width: int = 3
-        label: str = "a"
-
-    def score(self, rows: Any) -> Any:
-        return [0.0] * len(rows)
-
-
-def plugin_with(*classes: Any, hook: str = "scorers") -> SimpleNamespace:
-    def registration() -> list[Any]:
-        return list(classes)
-
-    return SimpleNamespace(**{hook: hookimpl(registration)})
 
 
 # -- files and modules -------------------------------------------------------------------------------------------------

@@ -12,45 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.attribution.wall import guarded, numpy_words, scorer_that
 from torch import nn
 
-from deattrib import GuardedScorer, Rows, Scorer, ScorerError
+from deattrib import Rows, ScorerError
 from deattrib.models.language_model import Codec
-from deattrib.models.scratch import make_tokenizer
-
-PROMPTS = ("Who was Ada?", "Where did Bo live?", "What did Cy write?")
-RESPONSES = ("A painter of boats.", "In Rome", "Nothing at all, ever, as far as we know.")
-
-
-@pytest.fixture(scope="module")
-def codec() -> Codec:
-    return Codec(make_tokenizer([*PROMPTS, *RESPONSES], 300))
-
-
-@pytest.fixture
-def rows(codec: Codec) -> Rows:
-    return Rows.from_texts(codec, PROMPTS, RESPONSES, ("ada", "bo", "cy"))
-
-
-@pytest.fixture
-def policy() -> nn.Sequential:
-    torch.manual_seed(0)
-    return nn.Sequential(nn.Linear(4, 300), nn.BatchNorm1d(300), nn.Dropout())
-
-
-def numpy_words() -> Any:
-    return np.random.get_state(legacy=True)[1].copy()  # type: ignore[index]
-
-
-def scorer_that(action: Callable[[Rows], Any], **methods: Any) -> Scorer:
-    """A scorer whose `score` is `action`."""
-    members = {"name": "faulty", "score": lambda self, rows: action(rows), **methods}
-    made: Scorer = type("Faulty", (Scorer,), members)()
-    return made
-
-
-def guarded(scorer: Scorer, codec: Codec, **options: Any) -> GuardedScorer:
-    return GuardedScorer(scorer, codec=codec, origin="faulty-dist 1.2", **options)
 
 
 # -- what is left behind -----------------------------------------------------------------------------------------------

@@ -3,16 +3,36 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from deattrib.attribution.context import make_context
+from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.corpus.types import Corpus
 from deattrib.models.batch import TokenBatch
+from deattrib.models.language_model import Codec, LanguageModel
 from deattrib_scorers._directions import Directions, Matrix
 from deattrib_scorers._sites import Site, weight_shape
 
 Gradient = dict[str, Tensor]
+OWNERS = ("author_00", "author_01", "author_04")
+
+
+def small_context(corpus: Corpus, model: nn.Module, codec: Codec) -> ScorerContext:
+    """Three owners of three rows each, the last one to be forgotten, without a base model."""
+    whole = make_context(corpus, LanguageModel(model, codec))
+    rows = {owner: whole.rows_by_owner[owner][:3] for owner in OWNERS}
+    return dataclasses.replace(whole, rows_by_owner=rows, forget_owners=("author_04",))
+
+
+def responses(context: ScorerContext) -> Rows:
+    """A response per owner that none of them wrote."""
+    texts = [("Who wrote it?", "A poet from the north.", "author_01"), ("Where?", "By the sea", "author_04")]
+    texts += [("What did the author of the long book say?", "Nothing at all, never.", "author_00")]
+    return Rows.from_texts(context.codec, *zip(*texts, strict=True))
 
 
 def token_gradients(model: nn.Module, prompt: list[int], response: list[int]) -> list[Gradient]:

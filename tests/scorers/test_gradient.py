@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import torch
+from tests.scorers.gradients import OWNERS, dot, mean_gradient, norm, responses, small_context
 from tests.scorers.gradients import Gradient as Slow
-from tests.scorers.gradients import dot, mean_gradient, norm
 from torch import nn
 
 from deattrib.attribution.context import make_context
@@ -28,27 +28,16 @@ from deattrib_scorers._adapter import AdapterSpace
 from deattrib_scorers._sites import find_sites
 from deattrib_scorers.gradient import Gradient
 
-OWNERS = ("author_00", "author_01", "author_04")
-
 
 @pytest.fixture
 def context(tiny_model: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> ScorerContext:
-    """Three owners of three rows each, the last one to be forgotten, without a base model."""
-    whole = make_context(tiny_corpus, LanguageModel(tiny_model, tiny_codec))
-    rows = {owner: whole.rows_by_owner[owner][:3] for owner in OWNERS}
-    return dataclasses.replace(whole, rows_by_owner=rows, forget_owners=("author_04",))
+    return small_context(tiny_corpus, tiny_model, tiny_codec)
 
 
 def fitted(context: ScorerContext, **params: Any) -> Gradient:
     scorer = Gradient(Gradient.Params(**params))
     GuardedScorer(scorer, codec=context.codec).fit(context)
     return scorer
-
-
-def responses(context: ScorerContext) -> Rows:
-    texts = [("Who wrote it?", "A poet from the north.", "author_01"), ("Where?", "By the sea", "author_04")]
-    texts += [("What did the author of the long book say?", "Nothing at all, never.", "author_00")]
-    return Rows.from_texts(context.codec, *zip(*texts, strict=True))
 
 
 def training_gradients(context: ScorerContext, model: nn.Module) -> dict[str, list[Slow]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.scorers.gradients import mean_gradient
+from tests.scorers.gradients import OWNERS, mean_gradient, responses, small_context
 from torch import Tensor, nn
 
 from deattrib.attribution.context import make_context
@@ -25,7 +25,6 @@ from deattrib_scorers._sites import find_sites
 from deattrib_scorers.gradient import Gradient
 from deattrib_scorers.influence import Influence
 
-OWNERS = ("author_00", "author_01", "author_04")
 needs_captum = pytest.mark.skipif(
     importlib.util.find_spec("captum") is None, reason="the library captum is not installed (extra captum)"
 )
@@ -33,21 +32,13 @@ needs_captum = pytest.mark.skipif(
 
 @pytest.fixture
 def context(tiny_model: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> ScorerContext:
-    whole = make_context(tiny_corpus, LanguageModel(tiny_model, tiny_codec))
-    rows = {owner: whole.rows_by_owner[owner][:3] for owner in OWNERS}
-    return dataclasses.replace(whole, rows_by_owner=rows, forget_owners=("author_04",))
+    return small_context(tiny_corpus, tiny_model, tiny_codec)
 
 
 def fitted(context: ScorerContext, **params: Any) -> Influence:
     scorer = Influence(Influence.Params(**params))
     GuardedScorer(scorer, codec=context.codec, watch=context.original.model).fit(context)
     return scorer
-
-
-def responses(context: ScorerContext) -> Rows:
-    texts = [("Who wrote it?", "A poet from the north.", "author_01"), ("Where?", "By the sea", "author_04")]
-    texts += [("What did the author of the long book say?", "Nothing at all, never.", "author_00")]
-    return Rows.from_texts(context.codec, *zip(*texts, strict=True))
 
 
 def gradients(context: ScorerContext) -> tuple[list[dict[str, Tensor]], list[list[dict[str, Tensor]]]]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 from scipy.stats import spearmanr
-from tests.scorers.gradients import token_gradients
+from tests.scorers.gradients import OWNERS, responses, small_context, token_gradients
 from torch import Tensor, nn
 
 from deattrib.attribution.context import make_context
@@ -23,26 +23,16 @@ from deattrib_scorers._projection import Projection, make_projection
 from deattrib_scorers._sites import find_sites
 from deattrib_scorers.trak import Trak, ridge_solver, soft_threshold
 
-OWNERS = ("author_00", "author_01", "author_04")
-
 
 @pytest.fixture
 def context(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus) -> ScorerContext:
-    whole = make_context(tiny_corpus, LanguageModel(tiny_llama, tiny_codec))
-    rows = {owner: whole.rows_by_owner[owner][:3] for owner in OWNERS}
-    return dataclasses.replace(whole, rows_by_owner=rows, forget_owners=("author_04",))
+    return small_context(tiny_corpus, tiny_llama, tiny_codec)
 
 
 def fitted(context: ScorerContext, **params: Any) -> Trak:
     scorer = Trak(Trak.Params(**params))
     GuardedScorer(scorer, codec=context.codec).fit(context)
     return scorer
-
-
-def responses(context: ScorerContext) -> Rows:
-    texts = [("Who wrote it?", "A poet from the north.", "author_01"), ("Where?", "By the sea", "author_04")]
-    texts += [("What did the author of the long book say?", "Nothing at all, never.", "author_00")]
-    return Rows.from_texts(context.codec, *zip(*texts, strict=True))
 
 
 def slow_features(context: ScorerContext, prompt: list[int], response: list[int], projection: Projection) -> Tensor:
