@@ -36,6 +36,7 @@ def test_what_is_written_is_complete_and_has_no_blanks_left(tmp_path: Path, name
     assert project["entry-points"]["deattrib"] == {name: module}
     assert Requirement(project["dependencies"][0]).specifier.contains(deattrib.__version__)
     steps = yaml.safe_load((folder / ".github/workflows/tests.yml").read_text())["jobs"]["tests"]["steps"]
+    assert "](http" not in (folder / "README.md").read_text()  # nothing says that such a page exists
     assert f"deattrib check {name}" in [step.get("run") for step in steps]
 
 

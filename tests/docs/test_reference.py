@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import inspect
 import re
+import tomllib
 from collections.abc import Iterator
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -16,7 +17,7 @@ import pytest
 from pydantic import BaseModel
 from tests.docs.fences import BLOCKS, DOCS, ROOT
 
-from deattrib import AttributionReward, PluginRegistry, RunConfig
+from deattrib import AttributionReward, PluginRegistry, RunConfig, build_config
 from deattrib.cli import show
 from deattrib.cli.main import app
 from deattrib.compare.table import read_csv
@@ -110,6 +111,42 @@ def test_every_command_is_met_outside_the_reference() -> None:
     """Somebody who reads README and the pages written by hand meets each command once in a line to type."""
     typed = "\n".join(block.text for block in BLOCKS if block.language == "sh")
     assert [name for name in COMMANDS if f"deattrib {name}" not in typed] == []
+
+
+# -- pages by hand that name what the code has -----------------------------------------------------------------------------
+def flat(settings: dict[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, dict) and value:
+            yield from flat(value, f"{path}{name}.")
+        else:
+            yield f"{path}{name}", value
+
+
+@pytest.mark.parametrize(("preset", "until"), [("paper", "## `preset: ppo`"), ("ppo", "## What the paper leaves open")])
+def test_the_page_of_presets_names_each_setting_that_one_changes(preset: str, until: str) -> None:
+    ours, theirs = (dict(flat(build_config(data={"preset": name}).plain())) for name in ("default", preset))
+    changed = {key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key)} - {"preset", "reward", "reward.name"}
+    page = (DOCS / "presets.md").read_text(encoding="utf-8").split(until)[0]
+    part = page.split("## `preset: ppo`")[-1]
+    assert len(changed) > 6 and [key for key in sorted(changed) if f"`{key}`" not in part] == []
+
+
+def test_the_limits_say_of_each_scorer_what_it_cannot_see() -> None:
+    page = (
+        (DOCS / "limits.md").read_text(encoding="utf-8").split("## What each approximation cannot see\n")[1].split("\n## ")[0]
+    )
+    said = {name for cell in re.findall(r"\[([^]]+)\]\(scorers/", page) for name in cell.split(", ")}
+    assert said == {entry["name"] for entry in LISTING if entry["kind"] == "scorer"}
+
+
+def test_examples_and_extras_are_all_listed() -> None:
+    table = (DOCS / "standalone.md").read_text(encoding="utf-8").split("## Examples\n")[1]
+    paths = [path for path in (ROOT / "examples").glob("*.py") if path.name[0] != "_"]
+    scripts = [path.name for path in paths if "--tiny" in path.read_text(encoding="utf-8")]
+    assert len(scripts) > 5 and [name for name in scripts if f"[{name}](../examples/{name})" not in table] == []
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    (said,) = re.findall(r"# extras: (.*)", (DOCS / "index.md").read_text(encoding="utf-8"))
+    assert set(re.findall(r"\w+", said)) - {"CUDA"} == set(extras) - {"all", "docs", "dev"}
 
 
 # -- README's excerpts ------------------------------------------------------------------------------------------------------

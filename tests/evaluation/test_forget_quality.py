@@ -1,3 +1,5 @@
+"""Distance and p-value of the test between truth ratios: exact cases, bounds, and what the number of rows does."""
+
 from __future__ import annotations
 
 import math

@@ -1,3 +1,5 @@
+"""The cluster bootstrap over facts: its width, what counts once, what is left out."""
+
 from __future__ import annotations
 
 import math

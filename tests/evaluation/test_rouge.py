@@ -1,3 +1,5 @@
+"""ROUGE-L recall by hand and against a second implementation."""
+
 from __future__ import annotations
 
 import pytest

@@ -1,3 +1,5 @@
+"""Which rows are evaluated, and that every figure is of its own row."""
+
 from __future__ import annotations
 
 from collections import Counter

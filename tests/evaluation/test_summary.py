@@ -1,3 +1,5 @@
+"""From an evaluation to a row of the table: a model against itself and the oracle, intervals, what the corpus lacks."""
+
 from __future__ import annotations
 
 import json

@@ -1,3 +1,5 @@
+"""Figures read from the answers alone: refusals, empty and equal answers, repetition, facts."""
+
 from __future__ import annotations
 
 import math

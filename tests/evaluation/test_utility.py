@@ -1,3 +1,5 @@
+"""Model utility and ToW: by hand, as published, and within their bounds."""
+
 from __future__ import annotations
 
 import pytest
