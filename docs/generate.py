@@ -1,7 +1,8 @@
 """Write what the code says into the docs (`make docs`); a test fails while a page says anything else.
 
-Whole pages: settings.md, commands.md, hooks.md, catalogue.md. Between two marks: the contract of scorers in plugins.md and the
-public names in api.md. With --readme RUN the table in README.md is made anew from a finished run of the demo.
+Whole pages: settings.md, commands.md, hooks.md, catalogue.md, python.md. Between two marks: the contract of scorers in
+plugins.md and the public names in api.md. With --readme RUN the table in README.md is made anew from a finished run of
+the demo.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import argparse
 import inspect
 import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import UnionType
@@ -20,6 +22,11 @@ from pydantic.fields import FieldInfo
 from typer.models import ArgumentInfo
 
 DOCS = Path(__file__).parent
+if str(DOCS) not in sys.path:
+    sys.path.append(str(DOCS))
+
+import python_names  # noqa: E402
+
 PARTS = {"plugins.md": "contract", "api.md": "names"}
 CATALOGUE = {
     "scorer": "`reward: NAME`, `--reward NAME`, `referee.scorer`, `evaluation.attribution`, `deattrib score|audit|check`",
@@ -189,6 +196,12 @@ def catalogue() -> str:
     return "\n".join(lines)
 
 
+def python() -> str:
+    """Every public name with its signature and docstring."""
+    text = "What `from deattrib import NAME` gives; [api.md](api.md) says what of it may be relied on."
+    return re.sub(r"\n{3,}", "\n\n", "\n".join([head("Python", text), *python_names.names()]))
+
+
 # -- parts of pages -------------------------------------------------------------------------------------------------------
 def contract() -> str:
     """The contract of scorers as a table: every check and what it demands."""
@@ -228,6 +241,7 @@ def with_table(readme: str, metrics: dict[str, Any]) -> str:
 def pages() -> dict[str, str]:
     """Name of a page -> its text as it ought to be."""
     made = {"settings.md": settings(), "commands.md": commands(), "hooks.md": hooks(), "catalogue.md": catalogue()}
+    made["python.md"] = python()
     parts = {"contract": contract, "names": names}
     for name, part in PARTS.items():
         made[name] = with_part((DOCS / name).read_text(encoding="utf-8"), part, parts[part]())

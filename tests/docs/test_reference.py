@@ -5,6 +5,7 @@ The reference pages are made from the code; what is held here is that they are u
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import inspect
 import re
@@ -17,6 +18,7 @@ import pytest
 from pydantic import BaseModel
 from tests.docs.fences import BLOCKS, DOCS, ROOT
 
+import deattrib
 from deattrib import AttributionReward, PluginRegistry, RunConfig, build_config
 from deattrib.cli import show
 from deattrib.cli.main import app
@@ -45,6 +47,37 @@ LISTING = [entry for entry in PluginRegistry().listing() if entry["distribution"
 @pytest.mark.parametrize("name", sorted(PAGES))
 def test_a_generated_page_is_up_to_date(name: str) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name], "run `make docs`"
+
+
+@pytest.mark.parametrize("name", [name for name in deattrib.__all__ if name != "__version__"])
+def test_a_public_name_has_its_signature_and_what_it_can_do(name: str) -> None:
+    (part,) = re.findall(rf"^## {name}\n(.*?)(?=^## |\Z)", PAGES["python.md"], re.M | re.S)
+    value = getattr(deattrib, name)
+    lines = (inspect.getdoc(value) or "").splitlines()
+    assert lines[0] in part.replace("\\", "") and " object at " not in part and " at 0x" not in part
+    if inspect.isfunction(value) or dataclasses.is_dataclass(value):
+        for argument in inspect.signature(value).parameters:
+            assert re.search(rf"^(?:    |{name}\(.*){argument}: ", part, re.M), argument
+    for method in [
+        key for key, member in getattr(value, "__dict__", {}).items() if inspect.isfunction(member) and key[0] != "_"
+    ]:
+        assert f"\n- `{method}(" in part, method
+
+
+def test_a_docstring_becomes_lists() -> None:
+    about = "One\ntwo `a < b` < c.\n\nArgs:\n    x, y: where\n        it is.\n    *rest: more.\n\n"
+    about += "Returns:\n    [B]: a *sum*\n    of: parts.\n\nEnd."
+    assert "\n".join(GENERATE.python_names.body(about)).split("\n") == [
+        "One", "two `a < b` \\< c.", "", "**Args**", "", "- `x, y`: where it is.", "- `*rest`: more.", "", "",
+        "**Returns**", "", "- [B]: a \\*sum\\* of: parts.", "", "End.", "",
+    ]  # fmt: skip
+
+
+def test_a_signature_is_as_it_is_written() -> None:
+    def some(self: Any, one: int, *, two: str = "a", three: Any = object(), **more: float) -> None: ...
+
+    made = GENERATE.python_names.signature("some", some, method=True)
+    assert made == "some(one: int, *, two: str = 'a', three: Any = ..., **more: float)"
 
 
 @pytest.mark.parametrize("name", sorted(HOOKS))
