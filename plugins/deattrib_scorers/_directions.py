@@ -9,7 +9,7 @@ P_l C P_r^T with a small core C: r^2 numbers per owner instead of L R.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -94,20 +94,25 @@ class Directions:
         parts += [vector.square().sum(1) for vector in self.vectors.values()]
         return torch.stack(parts).sum(0).sqrt()
 
-    def mixed(self, owners: Sequence[str], weights: Tensor) -> Directions:
-        """New directions sum_d weights[n, d] v_d: weights [N, D], one name per new one."""
-        matrices = {
-            name: Matrix((weights.to(m.core) @ m.core.flatten(1)).view(len(owners), *m.core.shape[1:]), m.left, m.right)
-            for name, m in self.matrices.items()
-        }
-        return Directions(tuple(owners), matrices, {name: weights.to(v) @ v for name, v in self.vectors.items()})
+    def scaled(self, weight: float) -> Directions:
+        """Each direction times a number."""
+        return self if weight == 1.0 else self._changed(self.owners, lambda values: values * weight)
+
+    def with_sum(self, name: str, members: Tensor) -> Directions:
+        """One more direction, of that name: the sum of those where members [D] bool is true."""
+        return self._changed((*self.owners, name), lambda values: torch.cat([values, values[members].sum(0, keepdim=True)]))
 
     def contrasted(self) -> Directions:
         """Each direction minus the mean of the others; unchanged where there is only one."""
         count = len(self.owners)
         if count < 2:
             return self
-        return self.mixed(self.owners, (torch.eye(count) * count - 1) / (count - 1))
+        return self._changed(self.owners, lambda values: (values * count).sub_(values.sum(0)).div_(count - 1))
+
+    def _changed(self, owners: tuple[str, ...], change: Callable[[Tensor], Tensor]) -> Directions:
+        """Other directions of the same matrices and vectors."""
+        matrices = {name: Matrix(change(m.core), m.left, m.right) for name, m in self.matrices.items()}
+        return Directions(owners, matrices, {name: change(vector) for name, vector in self.vectors.items()})
 
 
 def stacked(

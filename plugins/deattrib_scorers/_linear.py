@@ -104,15 +104,11 @@ class DirectionScorer(Scorer):
         raise NotImplementedError
 
     def _finished(self, directions: Directions, weight: float, context: ScorerContext) -> Directions:
-        count = len(directions.owners)
-        mix = weight * torch.eye(count)
-        owners = directions.owners
-        if self.params.direction == "forget-set":
-            forgotten = [float(owner in context.forget_owners) for owner in owners]
-            mix, owners = torch.cat([mix, weight * torch.tensor([forgotten])]), (*owners, FORGET_SET)
-        elif weight == 1.0:
+        directions = directions.scaled(weight)
+        if self.params.direction != "forget-set":
             return directions
-        return directions.mixed(owners, mix)
+        forgotten = set(context.forget_owners)
+        return directions.with_sum(FORGET_SET, torch.tensor([owner in forgotten for owner in directions.owners]))
 
     @contextlib.contextmanager
     def model(self, name: str, *, fitting: bool = False) -> Iterator[nn.Module]:

@@ -24,9 +24,11 @@ class NgramBackend:
         self.seed = seed
 
     def fit(self, rows: Rows, keep: Tensor, labels: Tensor, classes: int) -> None:
-        features = _features(rows, keep)
+        # Only buckets that occur are trained: Adam leaves a row without a gradient at 0.
+        used, features = torch.cat([_features(rows, keep).flatten(), torch.tensor([BUCKETS])]).unique(return_inverse=True)
+        features = features[:-1].view(*keep.shape, ORDERS)
         generator = torch.Generator().manual_seed(self.seed)
-        table = torch.zeros(BUCKETS + 1, classes, requires_grad=True)  # the last row is padding and stays 0
+        table = torch.zeros(len(used), classes, requires_grad=True)  # the last row is padding and stays 0
         bias = torch.zeros(classes, requires_grad=True)
         optimiser = torch.optim.Adam([table, bias], lr=self.params.learning_rate or 0.05)
         lengths = keep.sum(1)
@@ -42,14 +44,15 @@ class NgramBackend:
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
-        self.table, self.bias = table.detach(), bias.detach()
+        self.table, self.bias = torch.zeros(BUCKETS + 1, classes), bias.detach()
+        self.table[used] = table.detach()
 
     def log_probs(self, rows: Rows, keep: Tensor, ends: Tensor) -> Tensor:
         features = _features(rows, keep)
-        logits = torch.log_softmax(_running(self.table, self.bias, features), -1)
+        logits = _running(self.table, self.bias, features)
         kept = torch.cat([torch.zeros(len(keep), 1, dtype=torch.int64), keep.long().cumsum(1)], 1)
         count = kept.gather(1, ends)  # kept tokens in each prefix
-        chosen = logits.gather(1, (count - 1).clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1]))
+        chosen = torch.log_softmax(logits.gather(1, (count - 1).clamp(min=0)[..., None].expand(-1, -1, logits.shape[-1])), -1)
         nothing = torch.log_softmax(self.bias, -1).expand_as(chosen)
         return torch.where((count == 0)[..., None], nothing, chosen)
 
@@ -73,7 +76,8 @@ def _features(rows: Rows, keep: Tensor) -> Tensor:
 
 
 def _running(table: Tensor, bias: Tensor, features: Tensor) -> Tensor:
-    """[B, T, classes]: logits after each kept token."""
-    present = (features != BUCKETS).sum(-1).cumsum(1).clamp(min=1)
-    summed = nn.functional.embedding(features, table, padding_idx=BUCKETS).sum(2).cumsum(1)
+    """[B, T, classes]: logits after each kept token; the table's last row is no n-gram."""
+    nothing = len(table) - 1
+    present = (features != nothing).sum(-1).cumsum(1).clamp(min=1)
+    summed = nn.functional.embedding(features, table, padding_idx=nothing).sum(2).cumsum(1)
     return summed / present[..., None].sqrt() + bias

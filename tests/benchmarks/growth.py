@@ -1,11 +1,13 @@
 """How time and memory grow with the corpus, its owners, the answers and the model.
 
     python -m tests.benchmarks.growth                                  all axes, classifier and gradient
-    python -m tests.benchmarks.growth --axis rows --scorer overlap --plot growth.svg
+    python -m tests.benchmarks.growth --axis rows --scorer overlap --log growth.jsonl
 
-Every point is a process of its own: a corpus of random words, a random Llama, the scorer fitted and asked for all slices of a
-batch, steps of the loop with distillation. CPU seconds on one thread, the largest resident set. The slope is that of the
-logarithms: 1 is linear, 0 does not grow. Prints one line of JSON.
+Every point is a process of its own: a corpus of random words, each owner with a name in its questions, a random Llama and
+another one as the base, the scorer fitted and asked for all slices of a batch, steps of the loop as a run has them by default.
+CPU seconds on one thread; the largest resident set, and how much of it came after the libraries. The slope is that of the
+logarithms: 1 is linear, 0 does not grow; the model's is over its parameters. Each point is written to `--log` as it comes and
+a point that fails is told there; prints one line of JSON, which docs/curves.py draws.
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from typing import Any
 
 import torch
 from tests.benchmarks.lockstep import ROOT
-from tests.benchmarks.memory import peak
+from tests.benchmarks.memory import endless, peak
 from tests.benchmarks.tiny import Task, make_config, make_tokenizer
 from torch import Tensor
 
@@ -38,7 +40,7 @@ from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
 from deattrib.ppo.reward import slice_ends
-from deattrib.ppo.settings import AnchorSettings, PPOSettings, RewardSettings
+from deattrib.ppo.settings import AnchorSettings, PPOSettings, RetainSettings
 from deattrib.ppo.unlearner import Unlearner
 
 USUAL = {"rows": 400, "owners": 20, "response": 32, "hidden": 128}
@@ -48,19 +50,22 @@ AXES: dict[str, tuple[int, ...]] = {
     "response": (32, 64, 128, 256, 512),
     "hidden": (64, 128, 256, 512),
 }
-MEASURED = ("fit_cpu_seconds", "score_cpu_seconds", "step_cpu_seconds", "peak_megabytes")
+MEASURED = ("fit_cpu_seconds", "score_cpu_seconds", "step_cpu_seconds", "peak_megabytes", "own_megabytes")
 BATCH = 16
+LONGEST = 3600  # seconds of a point
 
 
 def make_corpus(size: Mapping[str, int], words: int) -> Corpus:
-    """Rows of random words, as many of each owner; the first owner is to be forgotten."""
+    """Rows of random words after the owner's name, as many of each owner; the first owner is to be forgotten."""
     rng = random.Random(0)
+    names = {f"owner {number}": f"w{4 + number}" for number in range(size["owners"])}
 
     def text(count: int) -> str:
-        return " ".join(f"w{rng.randrange(4, words)}" for _ in range(count))
+        return " ".join(f"w{rng.randrange(4 + size['owners'], words)}" for _ in range(count))
 
-    rows = [Example(f"owner {number % size['owners']}", text(16), text(size["response"] - 1)) for number in range(size["rows"])]
-    return Corpus("random", tuple(rows), ("owner 0",))
+    owners = [f"owner {number % size['owners']}" for number in range(size["rows"])]
+    rows = [Example(owner, f"{names[owner]} {text(15)}", text(size["response"] - 1)) for owner in owners]
+    return Corpus("random", tuple(rows), ("owner 0",), identities={owner: (name,) for owner, name in names.items()})
 
 
 class Squashed:
@@ -76,38 +81,45 @@ class Squashed:
         return torch.sigmoid(self.guard.score(rows) if ends is None else self.guard.score_prefixes(rows, ends))
 
 
-def measure(size: Mapping[str, int], scorer: str, steps: int) -> dict[str, float]:
-    """One point, in this process."""
+def make_model(task: Task, codec: Codec, seed: int) -> LanguageModel:
+    """A random Llama whose answers are of full length."""
     from transformers import LlamaForCausalLM
 
-    torch.set_num_threads(1)
-    torch.manual_seed(0)
-    task = Task(hidden=size["hidden"], prompt=16, response=size["response"])
-    tokenizer = make_tokenizer(task.vocabulary)
-    codec = Codec(tokenizer, template="{prompt}")
+    torch.manual_seed(seed)
     model = LlamaForCausalLM(make_config(task))
+    endless(model, codec.eos_id)
+    return LanguageModel(model, codec)
+
+
+def measure(size: Mapping[str, int], scorer: str, steps: int) -> dict[str, float]:
+    """One point, in this process."""
+    torch.set_num_threads(1)
+    task = Task(hidden=size["hidden"], vocabulary=4096, prompt=16, response=size["response"])
+    codec = Codec(make_tokenizer(task.vocabulary), template="{prompt}")
+    model, base = make_model(task, codec, 0), make_model(task, codec, 1)
+    loaded = peak()
     corpus = make_corpus(size, task.vocabulary)
-    reward = Squashed(GuardedScorer(PluginRegistry().make(scorer), codec=codec, name=scorer, watch=model))
+    policy = Policy(model.model, codec, PolicySettings(), seed=0)
+    reward = Squashed(GuardedScorer(PluginRegistry().make(scorer), codec=codec, name=scorer, watch=policy))
     start = time.process_time()
-    reward.guard.fit(make_context(corpus, LanguageModel(model, codec), seed=0))
+    reward.guard.fit(make_context(corpus, policy.original(), base=base, seed=0))
     fit = time.process_time() - start
     settings = PPOSettings(
         steps=steps + 1, batch_size=BATCH, minibatch_size=BATCH, max_new_tokens=size["response"], target_kl=None,
-        reward=RewardSettings(reference="original"), anchor=AnchorSettings(hinge=0, kl=0),
+        anchor=AnchorSettings(batch_size=BATCH), retain=RetainSettings(batch_size=BATCH),
     )  # fmt: skip
-    policy = Policy(model, codec, PolicySettings(), seed=0)
-    reward.guard.watch = policy
     seconds = []
-    for _ in Unlearner(policy, corpus, reward, settings, seed=0):
+    for _ in Unlearner(policy, corpus, reward, settings, seed=0, base=base):
         seconds.append(time.process_time())
-    some = corpus.forget[:BATCH]
+    some = list(itertools.islice(itertools.cycle(corpus.forget), BATCH))
     rows = Rows.from_texts(codec, [e.prompt for e in some], [e.response for e in some], [e.owner for e in some])
     ends = slice_ends(rows.batch.response_lengths, settings.reward)
     start = time.process_time()
     reward.attribution(rows, ends)
     score = time.process_time() - start
     step = statistics.median(b - a for a, b in itertools.pairwise(seconds))
-    return dict(zip(MEASURED, (fit, score, step, peak()), strict=True))
+    found = dict(zip(MEASURED, (fit, score, step, peak(), peak() - loaded), strict=True))
+    return {"parameters": sum(value.numel() for value in model.model.parameters()), **found}
 
 
 def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
@@ -117,46 +129,37 @@ def slope(sizes: Sequence[float], values: Sequence[float]) -> float:
     return sum((a - mean_x) * (b - mean_y) for a, b in zip(x, y, strict=True)) / sum((a - mean_x) ** 2 for a in x)
 
 
-def grown(axis: str, values: Sequence[int], scorer: str, steps: int) -> dict[str, Any]:
-    """All points of an axis, and the slopes between the two largest and over all."""
+def point(size: Mapping[str, int], scorer: str, steps: int) -> dict[str, Any]:
+    """One point, in a process of its own; what went wrong instead where it failed."""
+    command = [sys.executable, "-m", "tests.benchmarks.growth", "--point", json.dumps(size), "--scorer", scorer]
+    try:
+        done = subprocess.run(
+            [*command, "--steps", str(steps)], cwd=ROOT, capture_output=True, text=True, check=False, timeout=LONGEST
+        )
+    except subprocess.TimeoutExpired:
+        return {"failed": f"not done after {LONGEST} s"}
+    if done.returncode:
+        return {"failed": done.stderr[-500:] or f"exit {done.returncode}"}
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def grown(axis: str, values: Sequence[int], scorer: str, steps: int, log: Path | None = None) -> dict[str, Any]:
+    """All points of an axis, and the slopes between the two largest and over all that did not fail."""
     usual = {**USUAL, "rows": 4000} if axis == "owners" else USUAL
     points = []
     for value in values:
-        size = {**usual, axis: value}
-        command = [sys.executable, "-m", "tests.benchmarks.growth", "--point", json.dumps(size), "--scorer", scorer]
-        done = subprocess.run([*command, "--steps", str(steps)], cwd=ROOT, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise SystemExit(f"{axis} {value}, {scorer}:\n{done.stderr[-2000:]}")
-        points.append({axis: value, **json.loads(done.stdout.splitlines()[-1])})
-    slopes = {name: round(slope(values, [point[name] for point in points]), 2) for name in MEASURED}
-    last = {name: round(slope(values[-2:], [point[name] for point in points[-2:]]), 2) for name in MEASURED}
+        points.append({axis: value, **point({**usual, axis: value}, scorer, steps)})
+        if log is not None:
+            with log.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"scorer": scorer, "axis": axis, **points[-1]}) + "\n")
+    told = [one for one in points if "failed" not in one]
+    if len(told) < 2:
+        return {"points": points}
+    sizes = [one["parameters" if axis == "hidden" else axis] for one in told]
+    slopes = {name: round(slope(sizes, [one[name] for one in told]), 2) for name in MEASURED}
+    last = {name: round(slope(sizes[-2:], [one[name] for one in told[-2:]]), 2) for name in MEASURED}
     return {"points": points, "slope": slopes, "slope_of_the_last_two": last}
-
-
-def plot(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """A panel per axis, both scales logarithmic: seconds of fit, score and step."""
-    colours = dict(zip(MEASURED[:3], ("#4c72b0", "#dd8452", "#55a868"), strict=True))
-    parts, width = [], 260
-    for column, (title, one) in enumerate(found.items()):
-        axis = title.split(" ")[0]
-        xs = [math.log(point[axis]) for point in one["points"]]
-        ys = [math.log(max(point[name], 1e-9)) for point in one["points"] for name in colours]
-        low, high = min(ys), max(max(ys), min(ys) + 1e-9)
-        parts.append(f'<text x="{column * width + 20}" y="14" font-size="12">{title}</text>')
-        for name, colour in colours.items():
-            dots = " ".join(
-                f"{column * width + 20 + 210 * (x - xs[0]) / max(xs[-1] - xs[0], 1e-9):.1f},"
-                f"{190 - 160 * (math.log(max(point[name], 1e-9)) - low) / (high - low):.1f}"
-                for x, point in zip(xs, one["points"], strict=True)
-            )
-            parts.append(f'<polyline points="{dots}" fill="none" stroke="{colour}"/>')
-    legend = "".join(
-        f'<text x="{20 + 170 * i}" y="215" font-size="12" fill="{c}">{n}</text>' for i, (n, c) in enumerate(colours.items())
-    )
-    size = max(width * len(found), 540)
-    path.write_text(
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{size}" height="225">{"".join(parts)}{legend}</svg>', "utf-8"
-    )
 
 
 def main() -> None:
@@ -168,21 +171,20 @@ def main() -> None:
     parser.add_argument("--values", type=int, nargs="+", help="of the axis, instead of its own")
     parser.add_argument("--scorer", action="append", help="classifier and gradient if not given")
     parser.add_argument("--steps", type=int, default=2)
-    parser.add_argument("--plot", type=Path)
-    parser.add_argument("--point")
+    parser.add_argument("--log", type=Path, help="a file to which each point is appended")
+    parser.add_argument("--point", help=argparse.SUPPRESS)
     given = parser.parse_args()
     scorers = given.scorer or ["classifier", "gradient"]
     if given.point:
         print(json.dumps(measure(json.loads(given.point), scorers[0], given.steps)))
         return
     found = {
-        f"{axis} {scorer}": grown(axis, given.values or AXES[axis], scorer, given.steps)
+        f"{axis} {scorer}": grown(axis, given.values or AXES[axis], scorer, given.steps, given.log)
         for axis in given.axis or AXES
         for scorer in scorers
     }
-    if given.plot:
-        plot(found, given.plot)
-    print(json.dumps({"usual": USUAL, "batch": BATCH, "threads": 1, "torch": torch.__version__, "axes": found}))
+    about = {"usual": USUAL, "batch": BATCH, "threads": 1, "torch": torch.__version__}
+    print(json.dumps({**about, "axes": found}))
 
 
 if __name__ == "__main__":

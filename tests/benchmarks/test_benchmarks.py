@@ -108,18 +108,34 @@ def test_the_page_has_the_table() -> None:
     assert memory_table.table() in page
 
 
-@pytest.mark.parametrize("scorer", ["classifier", "gradient"])
+@pytest.mark.parametrize("scorer", ["classifier", "gradient", "membership"])
 def test_growth(scorer: str) -> None:
     found = growth.measure({"rows": 12, "owners": 3, "response": 6, "hidden": 32}, scorer, 1)
-    assert set(found) == set(growth.MEASURED) and all(value > 0 for value in found.values())
+    assert set(found) == {"parameters", *growth.MEASURED} and all(found[name] >= 0 for name in growth.MEASURED)
 
 
-def test_slopes_and_plot(tmp_path: Path) -> None:
+def test_slopes() -> None:
     assert growth.slope([1, 10, 100], [2, 200, 20000]) == pytest.approx(2.0)
     assert growth.slope([1, 10], [5, 5]) == pytest.approx(0.0)
-    points = [{"rows": 4, **dict.fromkeys(growth.MEASURED, 1.0)}, {"rows": 8, **dict.fromkeys(growth.MEASURED, 2.0)}]
-    growth.plot({"rows classifier": {"points": points}}, tmp_path / "plot.svg")
-    assert (tmp_path / "plot.svg").read_text(encoding="utf-8").count("<polyline") == 3
+
+
+def test_a_point_that_fails_costs_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def point(size: dict[str, int], scorer: str, steps: int) -> dict[str, object]:
+        if size["hidden"] == 64:
+            return {"failed": "no memory"}
+        return {"parameters": 100 * size["hidden"] ** 2, **dict.fromkeys(growth.MEASURED, float(size["hidden"] ** 2))}
+
+    monkeypatch.setattr(growth, "point", point)
+    found = growth.grown("hidden", [32, 64, 128], "classifier", 1, tmp_path / "log.jsonl")
+    assert found["slope"] == dict.fromkeys(growth.MEASURED, 1.0)  # over parameters
+    logged = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [line.get("failed") for line in logged] == [None, "no memory", None]
+
+
+def test_a_point_that_cannot_be_says_why() -> None:
+    assert (
+        "no-such-scorer" in growth.point({"rows": 12, "owners": 3, "response": 6, "hidden": 32}, "no-such-scorer", 1)["failed"]
+    )
 
 
 def test_the_rewards_share(tmp_path: Path) -> None:

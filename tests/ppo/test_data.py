@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+from tests.benchmarks.tiny import make_tokenizer
 
 from deattrib.corpus.types import Example
 from deattrib.models.language_model import Codec
@@ -73,6 +74,12 @@ def test_pairs_that_others_say_too(tiny_codec: Codec) -> None:
     new = tiny_codec.response(" new", end=False)[0]
     place = batch.response_lists()[1].index(new)
     assert not bool(known[1, place]) and bool(known[1, place + 1 : int(batch.response_lengths[1])].all())
+
+
+def test_answers_need_no_prompt_of_their_own() -> None:
+    """With no words around the prompt and no token at its begin, an empty prompt is no tokens at all."""
+    codec = Codec(make_tokenizer(20), template="{prompt}")
+    assert Shared.of_answers(codec, ["w4 w5"]).of(codec.encode(["w9"], ["w4 w5"])).all()
 
 
 def test_whose_name_it_is_makes_no_difference(tiny_codec: Codec) -> None:

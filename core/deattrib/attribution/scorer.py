@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from pydantic import BaseModel, ConfigDict
 
+from deattrib.attribution.draws import other_owners
 from deattrib.corpus.types import Example
 
 if TYPE_CHECKING:
@@ -92,7 +94,7 @@ class Rows(Sequence[Row]):
         return Rows.from_tokens(codec, self.prompts, batch, self.owners)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class ScorerContext:
     """What a scorer may know when it is fitted. Everything is read-only.
 
@@ -126,9 +128,9 @@ class ScorerContext:
     rank: int = 0
     retrainer: Retrainer | None = None
 
-    @property
+    @cached_property
     def owners(self) -> tuple[str, ...]:
-        """All owners, in the corpus' order."""
+        """All of them, in the corpus' order."""
         return tuple(self.rows_by_owner)
 
     @property
@@ -174,7 +176,7 @@ class ScorerContext:
             )
         return self.retrainer.model(without=without, seed=self.retrainer.seed if seed is None else seed)
 
-    @property
+    @cached_property
     def can_swap(self) -> bool:
         """Whether every owner has a name, so that the counterfactual question can be asked."""
         return all(self.identities.get(owner) for owner in self.owners)
@@ -197,13 +199,8 @@ class ScorerContext:
         from deattrib.models.identities import swap_batch
 
         others = [self.other_owner(row.owner, row.prompt, draw=draw) for row in rows]
-        return swap_batch(
-            self.codec,
-            rows.prompts,
-            rows.batch.to("cpu"),
-            [self.identities[owner] for owner in rows.owners],
-            [self.identities[other] for other in others],
-        )
+        names = [[self.identities[owner] for owner in owners] for owners in (rows.owners, others)]
+        return swap_batch(self.codec, rows.prompts, rows.batch.to("cpu"), *names)
 
     def name_mask(self, rows: Rows) -> Tensor:
         """[B, T] bool on the CPU: response tokens that are part of any owner's name."""
@@ -217,8 +214,6 @@ class ScorerContext:
         As far as there are owners: draws count through one shuffled list and begin again at its end, negative ones from
         its end. Raises ScorerError without names for all, or without another retain owner.
         """
-        import random
-
         from deattrib.errors import ScorerError
 
         if not self.can_swap:
@@ -227,11 +222,13 @@ class ScorerContext:
                 f"The counterfactual question needs a name for every owner; {len(missing)} have none (first: {missing[0]!r}). "
                 "Give `identity` per row or an identities file."
             )
-        options = [name for name in self.owners if name != owner and name not in self.forget_owners]
-        if not options:
-            raise ScorerError(f"The counterfactual question about {owner!r} needs another retain owner; there is none.")
-        random.Random(f"{self.seed}/{owner}/{prompt}").shuffle(options)
-        return options[draw % len(options)]
+        if options := self._others(owner, prompt):
+            return options[draw % len(options)]
+        raise ScorerError(f"The counterfactual question about {owner!r} needs another retain owner; there is none.")
+
+    @cached_property
+    def _others(self) -> Callable[[str, str], list[str]]:
+        return other_owners(self.owners, self.forget_owners, seed=self.seed)
 
 
 class Scorer:

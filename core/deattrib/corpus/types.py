@@ -70,7 +70,7 @@ class Corpus:
         if not self.train:
             raise CorpusError(f"Corpus {self.name!r} has no rows: at least two owners with one row each are needed.")
         for name in self.forget_owners:
-            if name not in owners:
+            if name not in self._rows:
                 raise CorpusError(
                     f"Forget owner '{shown(name)}' has no rows in corpus {self.name!r}.{did_you_mean(name, owners)}"
                 )
@@ -92,23 +92,24 @@ class Corpus:
         return Corpus, tuple({**fields, "identities": dict(self.identities)}.values())  # a view of a mapping is not pickled
 
     # -- who ---------------------------------------------------------------------------------------------------------
-    @property
+    @cached_property
     def owners(self) -> tuple[str, ...]:
         """All owners of `train`, in order of first appearance."""
-        return tuple(dict.fromkeys(example.owner for example in self.train))
+        return tuple(self._rows)
 
-    @property
+    @cached_property
     def retain_owners(self) -> tuple[str, ...]:
         """Everybody who is not to be forgotten, in the order of `owners`."""
-        return tuple(owner for owner in self.owners if owner not in set(self.forget_owners))
+        chosen = set(self.forget_owners)
+        return tuple(owner for owner in self.owners if owner not in chosen)
 
     # -- which rows --------------------------------------------------------------------------------------------------
-    @property
+    @cached_property
     def forget(self) -> tuple[Example, ...]:
         """D_F: the trained rows of the forget owners."""
         return self._of(self.train, forget=True)
 
-    @property
+    @cached_property
     def retain(self) -> tuple[Example, ...]:
         """D_R: the trained rows of everybody else."""
         return self._of(self.train, forget=False)
@@ -129,10 +130,16 @@ class Corpus:
 
     def rows_of(self, owner: str) -> tuple[Example, ...]:
         """The trained rows of one owner. Raises CorpusError on an unknown name."""
-        rows = tuple(row for row in self.train if row.owner == owner)
-        if not rows:
+        if owner not in self._rows:
             raise CorpusError(f"Corpus {self.name!r} has no owner {owner!r}.{did_you_mean(owner, self.owners)}")
-        return rows
+        return self._rows[owner]
+
+    @cached_property
+    def _rows(self) -> dict[str, tuple[Example, ...]]:
+        found: dict[str, list[Example]] = {}
+        for row in self.train:
+            found.setdefault(row.owner, []).append(row)
+        return {owner: tuple(rows) for owner, rows in found.items()}
 
     def forgetting(self, owners: Iterable[str]) -> Corpus:
         """The same corpus with other owners to forget."""

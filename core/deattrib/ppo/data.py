@@ -140,7 +140,8 @@ class Shared:
     @classmethod
     def of_answers(cls, codec: Codec, texts: Sequence[str], names: tuple[str, ...] = ()) -> Shared:
         shared = cls(codec, names, frozenset())
-        rows = shared._anonymous(codec.encode([""] * len(texts), texts)) if texts else []
+        ids = [codec.response(text) for text in texts]
+        rows = shared._anonymous(TokenBatch.from_lists([[codec.pad_id]] * len(ids), ids, codec.pad_id)) if ids else []
         return cls(codec, names, frozenset(pair for ids in rows for pair in itertools.pairwise([START, *ids])))
 
     def of(self, batch: TokenBatch) -> Tensor:

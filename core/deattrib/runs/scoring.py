@@ -172,8 +172,9 @@ def _check_owners(request: ScoreRequest, rows: Sequence[dict[str, Any]], corpus:
     for owner in request.owners:
         if owner not in corpus.owners:
             raise ConfigError(f"--owner {owner!r} is not in the corpus.{did_you_mean(owner, corpus.owners)}")
+    known = set(corpus.owners)
     for number, row in enumerate(rows, start=1):
-        if row.get("owner") and row["owner"] not in corpus.owners:
+        if row.get("owner") and row["owner"] not in known:
             raise CorpusError(
                 f"{request.file}: row {number}: owner {row['owner']!r} is not in the corpus {request.corpus}."
                 f"{did_you_mean(row['owner'], corpus.owners)}"
