@@ -51,13 +51,16 @@ docs: $(SITE)
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
+# PEER=OTHER/bin/python: an environment with trl 1.12 to compare with. MODEL=FOLDER: a model for the larger measurements.
 bench: $(INSTALLED)
-	$(BIN)/python -m tests.benchmarks.ppo_step
-	$(BIN)/python -m tests.benchmarks.ppo_step --hidden 256 --layers 6 --vocabulary 4096
+	$(BIN)/python -m tests.benchmarks.ppo_step $(if $(PEER),--peer $(PEER))
+	$(BIN)/python -m tests.benchmarks.ppo_step --hidden 256 --layers 6 --vocabulary 4096 $(if $(PEER),--peer $(PEER))
 	$(BIN)/python -m tests.benchmarks.rollout
+	$(if $(MODEL),$(BIN)/python -m tests.benchmarks.rollout --model $(MODEL) --response 64 --rounds 3)
+	$(if $(MODEL),$(BIN)/python -m tests.benchmarks.memory --model $(MODEL))
 	$(BIN)/python -m tests.benchmarks.attribution
-	$(BIN)/python -m tests.benchmarks.reward_share --demo classifier membership gradient trak influence
-	$(BIN)/python -m tests.benchmarks.growth
+	$(BIN)/python -m tests.benchmarks.reward_share --demo classifier membership gradient trak influence overlap loss
+	$(BIN)/python -m tests.benchmarks.growth --log growth.jsonl
 	$(BIN)/python -m tests.benchmarks.memory_table
 
 clean:

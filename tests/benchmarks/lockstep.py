@@ -11,6 +11,7 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -41,14 +42,15 @@ class Worker:
         quiet = {"HF_HUB_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1", "TOKENIZERS_PARALLELISM": "false"}
         one = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE", "CUDA_VISIBLE_DEVICES": ""}
         self.command = list(command)
+        self.said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 - a pipe could fill up
         self.process = subprocess.Popen(
-            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT,
+            self.command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.said, text=True, cwd=ROOT,
             env={**os.environ, **quiet, **one},
         )  # fmt: skip
 
     def step(self) -> dict[str, Any]:
         """Have one step done. Raises RuntimeError with what the process said last if it is gone."""
-        assert self.process.stdin and self.process.stdout and self.process.stderr
+        assert self.process.stdin and self.process.stdout
         try:
             self.process.stdin.write("\n")
             self.process.stdin.flush()
@@ -58,12 +60,15 @@ class Worker:
             if line.startswith(MARK):
                 answer: dict[str, Any] = json.loads(line.removeprefix(MARK))
                 return answer
-        raise RuntimeError(f"{' '.join(self.command)} ended:\n{self.process.stderr.read()[-2000:]}")
+        self.process.wait()
+        self.said.seek(0)
+        raise RuntimeError(f"{' '.join(self.command)} ended:\n{self.said.read()[-2000:]}")
 
     def close(self) -> None:
         """End the process."""
         self.process.kill()
         self.process.communicate()
+        self.said.close()
 
 
 @contextmanager
@@ -80,15 +85,25 @@ def workers(commands: Mapping[str, Sequence[str]]) -> Iterator[dict[str, Worker]
 
 
 def in_turn(commands: Mapping[str, Sequence[str]], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """Every worker's answers; one step of each per round, after a first one that warms it up."""
+    """Every worker's answers; one step of each per round, after a first one that warms it up.
+
+    Of rounds that are whole: a worker that dies after the first of them ends the comparison, and why is told on standard error.
+    """
+    answers: dict[str, list[dict[str, Any]]] = {name: [] for name in commands}
     with workers(commands) as started:
         for worker in started.values():
             worker.step()
-        answers: dict[str, list[dict[str, Any]]] = {name: [] for name in started}
         for number in range(rounds):
             order = list(started) if number % 2 == 0 else list(reversed(started))
-            for name in order:
-                answers[name].append(started[name].step())
+            try:
+                found = {name: started[name].step() for name in order}
+            except RuntimeError as error:
+                if not number:
+                    raise
+                print(f"{number} of {rounds} rounds: {error}", file=sys.stderr)
+                break
+            for name, answer in found.items():
+                answers[name].append(answer)
     return answers
 
 

@@ -96,6 +96,9 @@ def figures(answers: dict[str, list[dict[str, Any]]], wanted: Task) -> dict[str,
         result["without_trl's_garbage_collections"] = {
             name: spread([a / b for a, b in zip(collected, found, strict=True)], 2) for name, found in ours.items()
         }
+    if "trl_bf16" in seconds:  # both sides in bfloat16; above, our bfloat16 is next to trl's float32
+        pairs = zip(seconds["trl_bf16"], seconds["shared_critic_bf16"], strict=True)
+        result["trl_bf16_over_ours"] = spread([a / b for a, b in pairs], 2)
     flops = step_flops(wanted)
     rate = matmul_rate()
     floor = sum(flops.values()) / rate
@@ -121,7 +124,11 @@ def main() -> None:
     wanted = task(given)
     answers = in_turn(commands(wanted, given.peer, given.pairs, bf16=not given.no_bf16), given.pairs)
     about = {"machine": platform.processor() or platform.machine(), "torch": torch.__version__, "threads": 1}
-    print(json.dumps({"task": dataclasses.asdict(wanted), "pairs": given.pairs, **figures(answers, wanted), **about}))
+    print(
+        json.dumps(
+            {"task": dataclasses.asdict(wanted), "pairs": len(answers["shared_critic"]), **figures(answers, wanted), **about}
+        )
+    )
 
 
 if __name__ == "__main__":

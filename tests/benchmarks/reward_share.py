@@ -37,7 +37,7 @@ def share(run: Path) -> dict[str, float]:
 
 
 def demo(name: str, folder: Path, steps: int) -> Path:
-    """A short demo with that reward."""
+    """A short demo with that reward. Raises SystemExit with what it said where it has no timings."""
     output = folder / name
     command = [sys.executable, "-m", "deattrib", "demo", "--reward", name, "--threads", "1", "--output", str(output)]
     command += ["--set", f"ppo.steps={steps}", "--set", "model.oracles=0"]
@@ -55,9 +55,16 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=6)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        runs = {run.name: run for run in given.runs} | {name: demo(name, Path(folder), given.steps) for name in given.demo}
-        found = {name: share(run) for name, run in runs.items()}
-    print(json.dumps({"runs": found, "most": MOST, "above": [name for name, one in found.items() if one["share"] > MOST]}))
+        found: dict[str, dict[str, float]] = {run.name: share(run) for run in given.runs}
+        failed: dict[str, str] = {}
+        for name in given.demo:
+            try:
+                found[name] = share(demo(name, Path(folder), given.steps))
+                print(f"{name}: {found[name]}", file=sys.stderr)
+            except SystemExit as error:  # costs none of the others
+                failed[name] = str(error)
+    above = [name for name, one in found.items() if one["share"] > MOST]
+    print(json.dumps({"runs": found, "most": MOST, "above": above, "failed": failed}))
 
 
 if __name__ == "__main__":

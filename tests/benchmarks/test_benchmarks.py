@@ -51,6 +51,22 @@ def test_a_worker_that_dies_says_why() -> None:
         lockstep.in_turn({"it": [sys.executable, "-c", "raise SystemExit('no such thing')"]}, 1)
 
 
+def test_what_was_measured_outlives_a_worker(capsys: pytest.CaptureFixture[str]) -> None:
+    """One that answers twice, after more on standard error than a pipe holds, and one that goes on."""
+    code = "import sys; from tests.benchmarks.lockstep import say\nsys.stderr.write('x' * 200_000)\n"
+    code += "for _ in range(2): input(); say({'cpu': 1})"
+    endless = "from tests.benchmarks.lockstep import serve; serve(dict)"
+    answers = lockstep.in_turn({"a": [sys.executable, "-c", endless], "b": [sys.executable, "-c", code]}, 3)
+    assert {name: len(found) for name, found in answers.items()} == {"a": 1, "b": 1}
+    assert "1 of 3 rounds" in capsys.readouterr().err
+
+
+def test_bfloat16_is_next_to_bfloat16() -> None:
+    cpu = {"shared_critic": 1.0, "shared_critic_bf16": 2.0, "trl": 3.0, "trl_bf16": 8.0}
+    found = ppo_step.figures({name: [{"cpu": value, "garbage_collection": 0.0}] for name, value in cpu.items()}, Task())
+    assert found["trl_bf16_over_ours"]["median"] == 4.0
+
+
 def test_ratios_are_of_pairs() -> None:
     answers = {
         "shared_critic": [{"cpu": 1.0}, {"cpu": 2.0}],
@@ -146,3 +162,20 @@ def test_the_rewards_share(tmp_path: Path) -> None:
     with pytest.raises(SystemExit, match="no timings of the reward"):
         (tmp_path / "timings.jsonl").write_text("")
         reward_share.share(tmp_path)
+
+
+def test_a_demo_that_fails_costs_no_other(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def demo(name: str, folder: Path, steps: int) -> Path:
+        if name == "broken":
+            raise SystemExit("broken: why")
+        folder.mkdir(exist_ok=True)
+        with TimingLog(folder / "timings.jsonl") as log:
+            for step in (1, 2):
+                log.append("step", step, 2.0, reward=1.0)
+        return folder
+
+    monkeypatch.setattr(reward_share, "demo", demo)
+    monkeypatch.setattr(sys, "argv", ["reward_share", "--demo", "broken", "overlap"])
+    reward_share.main()
+    told = json.loads(capsys.readouterr().out)
+    assert told["failed"] == {"broken": "broken: why"} and told["above"] == ["overlap"]

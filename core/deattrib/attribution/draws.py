@@ -8,7 +8,7 @@ from functools import lru_cache
 
 
 def other_owners(owners: Sequence[str], forget_owners: Collection[str], *, seed: int) -> Callable[[str, str], list[str]]:
-    """(owner, prompt) -> every retain owner but that one, shuffled by (seed, owner, prompt); of the last 1024 it is remembered."""
+    """(owner, prompt) -> every retain owner but that one, shuffled by (seed, owner, prompt); the last 1024 are kept."""
     forgotten = set(forget_owners)
     retained = [name for name in owners if name not in forgotten]
 
