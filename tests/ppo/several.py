@@ -96,13 +96,23 @@ def main(folder: Path, *cases: str) -> None:
             resumed = build(case, world)
             resumed.load_state_dict(torch.load(folder / f"{case}.one.pt", weights_only=True)["halfway"])
             later = go(resumed)
+            again = build(case, world)
+            again.load_state_dict(halfway)
+            same = go(again) == history[1:]  # as many processes as before: to the bit
             spread = unlearner.policy.spread_out
             unlearner.policy.gather()
             answers = unlearner.policy.language_model().generate(
                 [row.prompt for row in unlearner.corpus.forget[:4]], max_new_tokens=8
             )
             if world.leads:
-                result = {"history": history, "halfway": halfway, "final": final, "later": later, "answers": answers}
+                result = {
+                    "history": history,
+                    "halfway": halfway,
+                    "final": final,
+                    "later": later,
+                    "same": same,
+                    "answers": answers,
+                }
                 torch.save(result | {"spread": spread}, folder / f"{case}.two.pt")
         refusals(folder, world)
 

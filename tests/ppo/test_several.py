@@ -96,6 +96,7 @@ def test_either_goes_on_with_what_the_other_has_begun(case: str, made: str, requ
     expected = load(folder, f"{case}.one")["history"][1:]
     assert expected, "nothing was left to go on with"
     assert apart(expected, load(folder, f"{case}.two")["later"]) == []
+    assert load(folder, f"{case}.two")["same"]
     unlearner = build(case)
     unlearner.load_state_dict(load(folder, f"{case}.two")["halfway"])
     assert apart(expected, go(unlearner)) == []

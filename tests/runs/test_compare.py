@@ -181,14 +181,21 @@ def test_an_error_of_before_does_not_hide_a_result_that_came_since(finished: Com
 
 
 def test_tuning_takes_the_best_trial_and_writes_it(tmp_path: Path, cache: Path) -> None:
-    said: list[str] = []
+    said, there = list[str](), list[int]()
+
+    def say(text: str) -> None:
+        said.append(text)
+        if text.startswith("begun"):
+            file = tmp_path / "npo.json"
+            there.append(len(json.loads(file.read_text())["trials"]) if file.exists() else 0)
+
     training = {"steps": 20, "batch_size": 8, "learning_rate": 0.005}
     tiny = {**TINY, "model": {**TINY["model"], "base_training": training, "training": training}}
     tiny |= {"reward": "none", "referee": {"scorer": {"name": "constant"}}}  # nothing to fit: such models know too little
-    arguments = {"budget": 2, "seeds": (100,), "reported": (0, 1), "output": tmp_path, "cache": cache, "say": said.append}
+    arguments = {"budget": 2, "seeds": (100,), "reported": (0, 1), "output": tmp_path, "cache": cache, "say": say}
     best = tune({**tiny, "method": {"name": "npo", "retain": "kl"}}, "npo", **arguments)  # type: ignore[arg-type]
     tried = json.loads((tmp_path / "npo.json").read_text())["trials"]
-    assert [trial["settings"] == {} for trial in tried] == [True, False]
+    assert [trial["settings"] == {} for trial in tried] == [True, False] and there == [0, 1]
     standing = [trial for trial in tried if not trial["collapsed"][0]] or tried
     assert best.score == max(trial["score"] for trial in standing)
     found = read_tuned(tmp_path)["npo"]

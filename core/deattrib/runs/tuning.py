@@ -6,7 +6,7 @@ reported ones, and `deattrib compare --tuned` refuses settings that were tuned o
 where the corpus does not follow the seed).
 
     OUTPUT/METHOD.yaml          what came of it; `deattrib compare --tuned OUTPUT` takes it up
-    OUTPUT/METHOD.json          every trial with its settings and scores
+    OUTPUT/METHOD.json          every trial with its settings and scores, as they come
     OUTPUT/runs/, OUTPUT/logs/  ordinary run folders: the same command goes on where it was cut off
 """
 
@@ -29,6 +29,7 @@ from deattrib.errors import ConfigError, RunError
 from deattrib.methods.choose import choose_method, method_name
 from deattrib.report.figures import figure, mapping
 from deattrib.runs.atomic import atomic_write_json, atomic_write_text
+from deattrib.runs.children import finished
 from deattrib.runs.compare import Executor, claimed, find_folders, make_runs
 from deattrib.runs.config import RunConfig, build_config
 from deattrib.runs.listener import Say
@@ -102,16 +103,23 @@ def tune(
     launcher = (executor or Executor()).launcher(output, cache, say)
     with claimed(output, what=f"{name} tuning", name=f".{name}.lock"):
         folders = find_folders(cells, output)
-        errors = make_runs(cells, folders, launcher, cache, jobs=jobs, say=say)
-    tried = [
-        _outcome(number, one, [cell for cell in cells if cell.label.variant == _variant(number)], folders, errors)
-        for number, one in enumerate(settings)
-    ]
-    atomic_write_json(output / f"{name}.json", {"schema": 1, "method": name, "seeds": list(seeds), "trials": tried})
+
+        def tell(errors: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+            """Write down the trials; before all runs have ended, those whose runs are finished."""
+            parts = [[cell for cell in cells if cell.label.variant == _variant(number)] for number in range(len(settings))]
+            tried = [
+                _outcome(number, settings[number], part, folders, errors or {})
+                for number, part in enumerate(parts)
+                if errors is not None or all(finished(folders[cell.config.digest]) for cell in part)
+            ]
+            atomic_write_json(output / f"{name}.json", {"schema": 1, "method": name, "seeds": list(seeds), "trials": tried})
+            return tried
+
+        tried = tell(make_runs(cells, folders, launcher, cache, jobs=jobs, say=say, gather=tell))
     best = max((one for one in tried if one["score"] is not None), key=_worth, default=None)
     if best is None:
-        reasons = next(iter(filter(None, errors.values())), "its runs have no figures in common with the oracle's")
-        raise RunError(f"No trial of {name!r} came to a score: {reasons}")
+        reasons = [error for one in tried for error in one["errors"] if error] or ["its runs have no figures of the oracle's"]
+        raise RunError(f"No trial of {name!r} came to a score: {reasons[0]}")
     owners = sorted({digest for corpus in corpora for digest in _forgotten(corpus)})
     fallen = "; ".join(f"seed {seed}: {', '.join(why)}" for seed, why in zip(seeds, best["collapsed"], strict=True) if why)
     found = {**_own_settings(data["method"]), **best["settings"]}
