@@ -1,13 +1,15 @@
-"""The curves of docs/results.md, drawn from docs/results/*.csv; needs the `docs` extra (matplotlib).
+"""The curves of docs/results.md and docs/performance.md, drawn from docs/results/; needs the `docs` extra (matplotlib).
 
 python docs/curves.py         # every drawing for which there is a file
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 
@@ -20,6 +22,8 @@ DATA = Path(__file__).parent / "results"
 MODELS = {"original": ("original", "--"), "unlearned": ("unlearned", "-"), "oracle": ("oracle", ":")}
 FIGURES = {"forget_rouge": "forget ROUGE", "attribution": "attribution (referee)", "retain_rouge": "retain ROUGE", "tow": "ToW"}
 Lines = Sequence[Mapping[str, object]]
+AXES = {"rows": "rows", "owners": "owners (of 4000 rows)", "response": "tokens of an answer", "hidden": "parameters"}
+WORK = {"fit_cpu_seconds": "fit", "score_cpu_seconds": "score a batch", "step_cpu_seconds": "step", "own_megabytes": "memory"}
 
 
 def rounds(lines: Lines, path: Path) -> None:
@@ -62,6 +66,29 @@ def overlap(lines: Lines, path: Path) -> None:
     _save(figure, path)
 
 
+def growth(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """What tests/benchmarks/growth.py printed: a row of panels of CPU seconds, one of megabytes, a column per axis."""
+    figure, panels = pyplot.subplots(2, len(AXES), figsize=(11, 5), layout="constrained", sharex="col", sharey="row")
+    for column, (axis, title) in enumerate(AXES.items()):
+        for number, scorer in enumerate(sorted({name.split()[1] for name in found})):
+            points = [one for one in found.get(f"{axis} {scorer}", {"points": []})["points"] if "failed" not in one]
+            sizes = [one["parameters" if axis == "hidden" else axis] for one in points]
+            for place, (key, label) in enumerate(WORK.items()):
+                panel = panels[int(key == "own_megabytes"), column]
+                style = {"color": f"C{place}", "linestyle": ("-", "--", ":")[number % 3], "marker": "o", "markersize": 3}
+                panel.plot(sizes, [one[key] for one in points], label=f"{label}, {scorer}", **style)
+        panels[1, column].set_xlabel(title, fontsize=9)
+        for panel in panels[:, column]:
+            panel.set_xscale("log")
+            panel.set_yscale("log")
+            panel.tick_params(labelsize=7)
+    panels[0, 0].set_ylabel("CPU seconds", fontsize=9)
+    panels[1, 0].set_ylabel("megabytes", fontsize=9)
+    lines = {line.get_label(): line for panel in panels[:, 0] for line in panel.get_lines()}
+    figure.legend(lines.values(), lines.keys(), fontsize=7, loc="outside right upper")
+    _save(figure, path)
+
+
 def _save(figure: pyplot.Figure, path: Path) -> None:
     """The same bytes each time from the same figures and version of matplotlib."""
     with matplotlib.rc_context({"svg.hashsalt": "deattrib", "svg.fonttype": "none"}):
@@ -77,8 +104,11 @@ def main() -> None:
         if (DATA / f"{name}.csv").is_file():
             draw(read_csv(DATA / f"{name}.csv"), DATA / f"{name}.svg")
             drawn += 1
+    if (DATA / "growth.json").is_file():
+        growth(json.loads((DATA / "growth.json").read_text(encoding="utf-8"))["axes"], DATA / "growth.svg")
+        drawn += 1
     if not drawn:
-        sys.exit(f"{DATA} has neither sequential.csv nor overlap.csv: see docs/results.py")
+        sys.exit(f"{DATA} has no sequential.csv, overlap.csv or growth.json: see docs/results.py and docs/performance.md")
 
 
 if __name__ == "__main__":

@@ -256,7 +256,12 @@ def test_curves_are_drawn_the_same_each_time(tmp_path: Path) -> None:
     curves = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(curves)
     words = [f"{share}={finished(tmp_path / share, tow=0.9)}" for share in ("0", "0.5")]
-    for draw, lines in ((curves.rounds, RESULTS.round_lines(ROUNDS)), (curves.overlap, RESULTS.overlap_lines(words))):
+    points = [{"parameters": size, "rows": size, **dict.fromkeys(curves.WORK, size / 7)} for size in (10, 100)]
+    grown = {f"rows {scorer}": {"points": [*points, {"rows": 1000, "failed": "why"}]} for scorer in ("classifier", "gradient")}
+    drawn = (
+        (curves.rounds, RESULTS.round_lines(ROUNDS)), (curves.overlap, RESULTS.overlap_lines(words)), (curves.growth, grown),
+    )  # fmt: skip
+    for draw, lines in drawn:
         for number in range(2):
             draw(lines, tmp_path / f"{draw.__name__}-{number}.svg")
         first, second = ((tmp_path / f"{draw.__name__}-{number}.svg").read_text() for number in range(2))
