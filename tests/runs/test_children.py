@@ -103,6 +103,29 @@ def test_nobody_waits_for_models_that_are_there() -> None:
     assert launcher.log == ["a0", "a1", "b2", "b3", "left 0"]
 
 
+def test_the_first_step_of_a_run_ends_the_wait_for_its_models(tmp_path: Path) -> None:
+    class InLoop(Made):
+        """At the third look it is in its loop, at the ninth over."""
+
+        def ended(self) -> bool:
+            self.looks += 1
+            (tmp_path / "a0").mkdir(exist_ok=True)
+            (tmp_path / "a0" / "events.jsonl").write_text("{}\n" if self.looks >= 3 else "")
+            return self.looks > 8
+
+    class Launcher(Recorder):
+        def begin(self, cell: Any, folder: Path) -> Made:
+            self.log.append(f"{folder.name} at {self.first.looks}")
+            return self.first if folder.name == "a0" else Made("")
+
+        first = InLoop("")
+
+    launcher = Launcher({})
+    work = [(cell, tmp_path / folder) for cell, folder in cells("a", "a")]
+    children.carry_out(work, jobs=2, launcher=launcher, say=lambda text: None)
+    assert launcher.log == ["a0 at 0", "a1 at 3", "left 0"]
+
+
 def test_a_command_that_is_interrupted_leaves_what_runs_to_the_launcher() -> None:
     launcher = Recorder({})
 

@@ -75,6 +75,7 @@ def carry_out(
     errors: dict[str, str] = {}
     try:
         while waiting or running:
+            seen |= {cell.models for cell, folder, *_ in running if in_loop(folder)}
             busy = {cell.models for cell, *_ in running} - seen
             ready = next((item for item in waiting if item[0].models not in busy), None)
             if ready is not None and len(running) < jobs:
@@ -167,6 +168,14 @@ def last_line(log: Path) -> str:
     """Of what a run printed, which is its error where it failed; "" where it printed nothing."""
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() if log.is_file() else []
     return (lines[-1] if lines else "").removeprefix("error: ")
+
+
+def in_loop(folder: Path) -> bool:
+    """Whether the run has made a step, for which its original model had to be there; oracles in the making have a lock."""
+    try:
+        return (folder / "events.jsonl").stat().st_size > 0
+    except OSError:
+        return False
 
 
 def finished(folder: Path) -> bool:

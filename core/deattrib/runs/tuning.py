@@ -102,20 +102,8 @@ def tune(
     cells = [_cell(data, name, number, one, seed) for number, one in enumerate(settings) for seed in seeds]
     launcher = (executor or Executor()).launcher(output, cache, say)
     with claimed(output, what=f"{name} tuning", name=f".{name}.lock"):
-        folders = find_folders(cells, output)
-
-        def tell(errors: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-            """Write down the trials; before all runs have ended, those whose runs are finished."""
-            parts = [[cell for cell in cells if cell.label.variant == _variant(number)] for number in range(len(settings))]
-            tried = [
-                _outcome(number, settings[number], part, folders, errors or {})
-                for number, part in enumerate(parts)
-                if errors is not None or all(finished(folders[cell.config.digest]) for cell in part)
-            ]
-            atomic_write_json(output / f"{name}.json", {"schema": 1, "method": name, "seeds": list(seeds), "trials": tried})
-            return tried
-
-        tried = tell(make_runs(cells, folders, launcher, cache, jobs=jobs, say=say, gather=tell))
+        log = _TrialLog(output / f"{name}.json", name, seeds, settings, cells, find_folders(cells, output))
+        tried = log.write(make_runs(cells, log.folders, launcher, cache, jobs=jobs, say=say, gather=log.write))
     best = max((one for one in tried if one["score"] is not None), key=_worth, default=None)
     if best is None:
         reasons = [error for one in tried for error in one["errors"] if error] or ["its runs have no figures of the oracle's"]
@@ -212,6 +200,28 @@ def _cell(data: Mapping[str, Any], name: str, number: int, settings: Mapping[str
 
 def _variant(number: int) -> str:
     return f"trial{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class _TrialLog:
+    """The file of trials, written whenever a run has finished."""
+
+    path: Path
+    method: str
+    seeds: Sequence[int]
+    settings: Sequence[Mapping[str, Any]]
+    cells: Sequence[Cell]
+    folders: Mapping[str, Path]
+
+    def write(self, errors: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+        """All trials with the errors of their runs; without those, while runs are made, the trials that are finished."""
+        tried = []
+        for number, settings in enumerate(self.settings):
+            own = [cell for cell in self.cells if cell.label.variant == _variant(number)]
+            if errors is not None or all(finished(self.folders[cell.config.digest]) for cell in own):
+                tried.append(_outcome(number, settings, own, self.folders, errors or {}))
+        atomic_write_json(self.path, {"schema": 1, "method": self.method, "seeds": list(self.seeds), "trials": tried})
+        return tried
 
 
 def _outcome(
