@@ -58,7 +58,7 @@ def carry_out(
     jobs: int,
     launcher: Launcher,
     say: Say,
-    gather: Callable[[], None] = lambda: None,
+    gather: Callable[[], object] = lambda: None,
     made: Collection[str] = (),
 ) -> dict[str, str]:
     """Carry out runs, at most `jobs` at a time.

@@ -132,7 +132,7 @@ def make_runs(
     *,
     jobs: int,
     say: Say,
-    gather: Callable[[], None] = lambda: None,
+    gather: Callable[[], object] = lambda: None,
 ) -> dict[str, str]:
     """Make what is not finished, and go on with what was cut off. Digest -> error, "" where a run was made.
 
