@@ -1,4 +1,4 @@
-"""The public surface as data: every public name with its signature, its fields and methods, every hook with its arguments.
+"""The public surface as data: names with signatures, fields and methods; hooks; settings; commands with their options.
 
     python -m tests.public_api     # writes tests/api.json, the record that tests/test_api.py holds the code against
 
@@ -14,9 +14,10 @@ import inspect
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from pydantic import BaseModel
+from typer.models import ArgumentInfo, OptionInfo
 
 RECORD = Path(__file__).with_name("api.json")
 MODULES = ("deattrib", "deattrib.testing", "deattrib.trl")
@@ -43,7 +44,7 @@ def described(value: Any) -> dict[str, Any]:
 
 
 def settings(cls: type[BaseModel]) -> dict[str, str]:
-    """Settings with types as they are written and defaults; those of a section are its own class's business."""
+    """Settings with types as they are written and defaults; what is in a section, `tree` has."""
     types = {name: kind for base in reversed(cls.__mro__) for name, kind in inspect.get_annotations(base).items()}
     found = {}
     for name, field in cls.model_fields.items():
@@ -51,6 +52,55 @@ def settings(cls: type[BaseModel]) -> dict[str, str]:
         shown = "..." if isinstance(value, BaseModel) else "required" if field.is_required() else repr(value)
         found[name] = f"{types[name]} = {shown}"
     return found
+
+
+def tree(cls: type[BaseModel], path: str = "") -> dict[str, str]:
+    """Every setting that a config may have, by its dotted name: `type = default`."""
+    found = {}
+    shown = settings(cls)
+    for name, field in cls.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= tree(field.annotation, f"{path}{name}.")
+        else:
+            found[f"{path}{name}"] = shown[name]
+    return found
+
+
+def parameters() -> dict[str, dict[str, str]]:
+    """Settings of every scorer, method, metric and attack that comes with the library and has some, by `kind/name`."""
+    from deattrib import PluginRegistry
+
+    registry = PluginRegistry()
+    shipped = [(entry["kind"], entry["name"]) for entry in registry.listing() if entry["distribution"] == "deattrib"]
+    found = {f"{kind}/{name}": tree(getattr(registry, kind)(name).Params) for kind, name in shipped}
+    return {name: fields for name, fields in found.items() if fields}
+
+
+def commands() -> dict[str, dict[str, str]]:
+    """Command -> its arguments (in capitals) and options, with defaults as they are written."""
+    from deattrib.cli.main import app
+
+    found = {}
+    for entry in app.registered_commands:
+        assert entry.callback is not None
+        name = entry.name or entry.callback.__name__.replace("_", "-")
+        hints = get_type_hints(entry.callback, include_extras=True)
+        found[name] = {
+            typed(parameter.name, hints[parameter.name].__metadata__[0]): (
+                "required" if parameter.default is inspect.Parameter.empty else repr(parameter.default)
+            )
+            for parameter in inspect.signature(entry.callback).parameters.values()
+            if hasattr(hints[parameter.name], "__metadata__")  # not the call itself (typer.Context), which nobody types
+        }
+    return found
+
+
+def typed(name: str, info: ArgumentInfo | OptionInfo) -> str:
+    """What a person types for a parameter: `--seed`, `--reward, -r`, or the argument's word."""
+    if isinstance(info, ArgumentInfo):
+        return info.metavar or name.upper()
+    given = (info.default, *(info.param_decls or ()))  # with Annotated the first one lands in the default's place
+    return ", ".join([word for word in given if isinstance(word, str)] or [f"--{name.replace('_', '-')}"])
 
 
 def default(field: dataclasses.Field[Any]) -> str:
@@ -84,7 +134,7 @@ def members(cls: type[Any]) -> dict[str, str]:
 
 def record() -> dict[str, Any]:
     """Everything that is promised."""
-    from deattrib import AttributionReward, Scorer
+    from deattrib import AttributionReward, RunConfig, Scorer
 
     surface = {}
     for module in MODULES:
@@ -95,7 +145,8 @@ def record() -> dict[str, Any]:
         for name, function in vars(AttributionReward).items()
         if not name.startswith("_")
     }
-    return {"interface": Scorer.api_version, "hooks": hooks, "names": surface}
+    more = {"settings": tree(RunConfig), "params": parameters(), "commands": commands()}
+    return {"interface": Scorer.api_version, "hooks": hooks, "names": surface, **more}
 
 
 def written(content: dict[str, Any]) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from typing import Any
 
 import pytest
 from tests.public_api import RECORD, record, written
 
+from deattrib import RunConfig
+
+DOCS = RECORD.parents[1] / "docs"
 NOW = record()
 THEN = json.loads(RECORD.read_text(encoding="utf-8"))
 
@@ -30,9 +34,29 @@ def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         found += [f"addition: {module}.{name}" for name in sorted(new.keys() - old.keys())]
         for name in sorted(old.keys() & new.keys()):
             found += [f"{module}.{name}: {change}" for change in changes(old[name], new[name])]
+    found += between("setting", then["settings"], now["settings"])
+    for part, word in (("params", "setting"), ("commands", "option")):
+        old, new = then[part], now[part]
+        found += [f"breaks users: {part} of {name} are gone" for name in sorted(old.keys() - new.keys())]
+        found += [f"addition: {part} of {name}" for name in sorted(new.keys() - old.keys())]
+        for name in sorted(old.keys() & new.keys()):
+            found += between(f"{word} {name}", old[name], new[name])
     if then["interface"] > now["interface"]:
         found.append("the plugin interface has a lower number than before")
     return found
+
+
+def between(what: str, old: dict[str, str], new: dict[str, str]) -> list[str]:
+    """Settings or options that went, came, or take or default to something else."""
+    found = [f"breaks users: {what} {key} is gone" for key in sorted(old.keys() - new.keys())]
+    found += [f"breaks users: {what} {key} must be given" for key in sorted(new.keys() - old.keys()) if required(new[key])]
+    found += [f"addition: {what} {key}" for key in sorted(new.keys() - old.keys()) if not required(new[key])]
+    both = sorted(old.keys() & new.keys())
+    return found + [f"breaks users: {what} {key} was {old[key]}, is {new[key]}" for key in both if old[key] != new[key]]
+
+
+def required(shown: str) -> bool:
+    return shown.endswith("required")
 
 
 def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -57,6 +81,22 @@ def test_everything_public_is_recorded() -> None:
     assert THEN["names"]["deattrib"]["Scorer"]["members"]["score"] == "(self, rows: 'Rows') -> 'Any'"
 
 
+def test_every_setting_parameter_and_option_is_recorded() -> None:
+    """Those that docs/settings.md, docs/catalogue.md and docs/commands.md list."""
+    pages = {name: (DOCS / name).read_text(encoding="utf-8") for name in ("settings.md", "catalogue.md", "commands.md")}
+    assert set(re.findall(r"^\| `([\w.]+)` \|", pages["settings.md"], re.MULTILINE)) == set(THEN["settings"])
+    assert {key.split(".")[0] for key in THEN["settings"]} == set(RunConfig.model_fields)
+    assert THEN["settings"]["ppo.reward.kl"] == "float = 0.1" and len(THEN["settings"]) > 100
+    listed = set(re.findall(r"^\| `([\w.]+)` \|", pages["catalogue.md"], re.MULTILINE))
+    assert listed <= {key for fields in THEN["params"].values() for key in fields}
+    assert {name.split("/")[0] for name in THEN["params"]} == {"scorer", "method", "metric", "attack"}
+    options = set(re.findall(r"^\| `(-[^|]*)` \|", pages["commands.md"], re.MULTILINE))
+    assert {", ".join(re.findall(r"[\w-]+", words)) for words in options} == {
+        key for fields in THEN["commands"].values() for key in fields if key.startswith("-")
+    }
+    assert set(re.findall(r"^## (\S+)$", pages["commands.md"], re.MULTILINE)) == set(THEN["commands"])
+
+
 @pytest.mark.parametrize(
     ("path", "value", "said"),
     [
@@ -68,6 +108,17 @@ def test_everything_public_is_recorded() -> None:
         (("names", "deattrib", "Scorer", "members", "score"), "(self)", "deattrib.Scorer: score was"),
         (("names", "deattrib", "RunConfig", "fields", "seed"), None, "deattrib.RunConfig: seed was"),
         (("names", "deattrib", "new"), {"kind": "function"}, "addition: deattrib.new"),
+        (("settings", "ppo.reward.kl"), None, "breaks users: setting ppo.reward.kl is gone"),
+        (("settings", "ppo.reward.kl"), "float = 0.5", "breaks users: setting ppo.reward.kl was float"),
+        (("settings", "ppo.reward.new"), "int = 1", "addition: setting ppo.reward.new"),
+        (("settings", "ppo.reward.new"), "int = required", "breaks users: setting ppo.reward.new must be given"),
+        (("params", "scorer/classifier"), None, "breaks users: params of scorer/classifier are gone"),
+        (("params", "scorer/classifier", "epochs"), None, "breaks users: setting scorer/classifier epochs is gone"),
+        (("params", "scorer/new"), {"a": "int = 1"}, "addition: params of scorer/new"),
+        (("commands", "run", "--seed"), None, "breaks users: option run --seed is gone"),
+        (("commands", "run", "--seed"), "7", "breaks users: option run --seed was None, is 7"),
+        (("commands", "run", "--new"), "None", "addition: option run --new"),
+        (("commands", "run"), None, "breaks users: commands of run are gone"),
         (("interface",), 0, "the plugin interface has a lower number"),
     ],
 )
