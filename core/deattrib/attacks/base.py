@@ -99,6 +99,7 @@ class AttackSubject:
         """One answer per prompt.
 
         Args:
+            prompts: questions, without a template.
             model: who answers; None: the model itself.
             temperature: 0 is greedy; above it is sampled from.
             beginnings: what each answer begins with, put into the model's mouth; not part of what comes back.
@@ -122,7 +123,10 @@ class AttackSubject:
         return fact_flags(answers, [row.fact for row in rows])
 
     def interval(self, values: Array, rows: Sequence[Example]) -> tuple[float, float] | None:
-        """Interval of the mean of one number per row: facts are drawn anew, not rows, which stand or fall together."""
+        """Interval of the mean of `values` [N], one per row, of the level in `settings`; None where it cannot be had.
+
+        Facts are drawn anew, not rows, which stand or fall together.
+        """
         chosen = self.settings
         low, high = cluster_bootstrap(
             values, clusters(rows), seed=chosen.seed, samples=chosen.interval_samples, level=chosen.interval_level
@@ -139,6 +143,8 @@ class Attack:
         what: what the figure means, in one sentence.
         unit: of the figure.
         x: what the curve is over.
+
+    `params`, of an instance, are its settings: what it is made with, else `Params()`.
     """
 
     name: ClassVar[str]

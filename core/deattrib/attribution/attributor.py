@@ -45,6 +45,10 @@ class Attributor:
         target: "own": attribution to the row's owner. "forgotten": the maximum over the forget owners, so that
             nothing is won by moving from one forgotten owner to another.
         guard: how long a scorer's call may take, and what becomes of scores that are not finite.
+
+    Raises:
+        ConfigError: no scorer, a weight that is no number above 0, settings that a scorer does not have. PluginError: no such
+            scorer.
     """
 
     def __init__(
@@ -147,6 +151,7 @@ class Attributor:
             forget: who is to be forgotten; None: as the corpus says, see `as_corpus`. The scale is measured on the prompts
                 of these owners.
             base: the model before it was trained on the owners, for scorers that compare with it.
+            seed: everything random of scorers follows from it. cache: a folder for what can be kept; None: nothing is.
             context: instead of `model` and `base`, a context made elsewhere.
             proxy_context: what scorers of fidelity "proxy" or "control" are fitted on instead (half of the rows, when a
                 referee of the same kind judges on the other half).
@@ -218,7 +223,7 @@ class Attributor:
     ) -> Tensor:
         """Attribution to several owners: [B, owners] in [0, 1], whoever the rows belong to.
 
-        The scale is the one measured on the forget owners.
+        The scale is the one measured on the forget owners. Raises ConfigError before `fit`, and as `scores`.
 
         Args:
             rows: B responses; their own owners may be missing.
@@ -258,7 +263,7 @@ class Attributor:
         return total
 
     def rows(self, prompts: Sequence[str], responses: Sequence[str], owners: Sequence[str]) -> Rows:
-        """Rows for `attribution` from texts. Call after `fit`."""
+        """B rows for `attribution` from texts. Raises ConfigError before `fit`."""
         return Rows.from_texts(self._fitted("rows")[0], prompts, responses, owners)
 
     def token_scores(self, rows: Rows) -> Tensor | None:

@@ -33,7 +33,7 @@ Fidelity = Literal["exact", "approximate", "proxy", "control"]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One response to be attributed: what was asked, what was answered, and whose data it is asked about."""
+    """One response to be attributed: the `prompt` asked, the `response` given, and the `owner` whose data it is asked about."""
 
     prompt: str
     response: str
@@ -243,6 +243,7 @@ class Scorer:
             asking for the scorer without that extra gives the pip command.
         owner_free: the score follows from the text alone, whoever is asked about (a plain likelihood); such a scorer cannot
             rank owners, and is not asked to. May be set on the instance by `fit`, where it depends on the settings.
+        params: an instance's settings, what it is made with; None: `Params()`.
     """
 
     name: ClassVar[str]

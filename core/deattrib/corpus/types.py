@@ -53,6 +53,9 @@ class Corpus:
         background: rows that the base model is made of, before any owner (shadow authors, world knowledge).
         holdout: rows of owners that no model is trained on.
         identities: owner -> strings that name it, the full name first; may be empty.
+
+    Raises:
+        CorpusError: no rows, nobody to forget or nobody to retain, or a forget owner without rows.
     """
 
     name: str

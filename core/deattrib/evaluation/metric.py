@@ -50,7 +50,11 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number that is no mean over rows, with its interval; None for either where it cannot be had."""
+    """One number that is no mean over rows, with its interval; None for either where it cannot be had.
+
+    Attributes:
+        value: in the column's unit. interval: (low, high).
+    """
 
     value: float | None
     interval: tuple[float, float] | None = None
@@ -70,7 +74,7 @@ class Subject:
         base: the model before any owner; None where the run has none, and in `Metric.measure`.
         oracle, original: the same of the model retrained without the owners, and of that before unlearning (for their own
             rows: of themselves); None where there is none, and in `Metric.measure`.
-        measured: what this metric's `measure` gave on this model.
+        measured: what this metric's `measure` gave on this model: arrays by name, [N] or of the metric's own shapes.
     """
 
     name: str
@@ -96,6 +100,8 @@ class Metric:
         source: paper and section, or "ours".
         needs: of "oracle", "original", "base", "holdout", "wrong answers", "identities": where one is missing its columns
             are empty and nothing is called; "distribution[extra]" is checked when the plugin is loaded.
+
+    `params`, of an instance, are its settings: what it is made with, else `Params()`.
     """
 
     name: ClassVar[str]
@@ -116,7 +122,9 @@ class Metric:
         self.params: Any = params if params is not None else self.Params()
 
     def measure(self, subject: Subject) -> Mapping[str, Array]:
-        """What one model by itself has to say, in arrays. Optional; kept by content for models that do not change.
+        """What one model by itself has to say, in arrays by name. Optional; kept by content for models that do not change.
+
+        Arrays are of any shape, as [N] for one number per row; they come back as `subject.measured` in `compute`.
 
         It may depend on `subject.model`, its evaluation, the corpus, the settings and the metric's own, and nothing else.
         """

@@ -57,27 +57,27 @@ class EvaluatedRows:
 
     @property
     def probability(self) -> Array:
-        """exp(−mean token loss) of the true answer, in [0, 1]."""
+        """exp(−mean token loss) of the true answer [N], in [0, 1]."""
         return self.likelihoods.answer.probability
 
     @property
     def truth_ratio(self) -> Array:
-        """R, at least 0: wrong answers over the reworded right one (TOFU, section 2.2.1)."""
+        """R [N], at least 0: wrong answers over the reworded right one (TOFU, section 2.2.1)."""
         return self.likelihoods.truth_ratio
 
     @property
     def normalised_probability(self) -> Array:
-        """The true answer's probability over the sum of it and the wrong answers', in [0, 1]."""
+        """The true answer's probability over the sum of it and the wrong answers' [N], in [0, 1]."""
         return self.likelihoods.normalised_probability
 
     @property
     def extraction_strength(self) -> Array:
-        """1 − k/T, in [0, 1]: k the shortest prefix after which every argmax is right; 0 where none is."""
+        """1 − k/T [N], in [0, 1]: k the shortest prefix after which every argmax is right; 0 where none is."""
         return self.likelihoods.answer.extraction_strength
 
     @property
     def exact_memorisation(self) -> Array:
-        """Share of the true answer's tokens whose argmax is right, in [0, 1]."""
+        """Share of the true answer's tokens whose argmax is right [N], in [0, 1]."""
         return self.likelihoods.answer.exact_memorisation
 
     @property

@@ -86,11 +86,11 @@ class Method(Unlearner):
 
     # -- what a method writes -----------------------------------------------------------------------------------------
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
-        """What is minimised on a batch of forget rows: a scalar with gradients to the policy."""
+        """What is minimised on a batch of forget rows: a scalar [] with gradients to the policy."""
         raise NotImplementedError(f"Method {self.name!r} must write forget_loss(rows) or total_loss().")
 
     def total_loss(self) -> tuple[Tensor, dict[str, float]]:
-        """Forget loss plus weighted retain term, and both as figures."""
+        """Forget loss plus weighted retain term, a scalar [] with gradients, and both as figures."""
         loss = self.forget_loss(self.next_rows())
         figures = {"forget_loss": float(loss.detach())}
         if self.params.retain != "none" and self.params.retain_weight > 0:
@@ -121,19 +121,19 @@ class Method(Unlearner):
         return rows if self.world.size == 1 else self._drawn
 
     def row_mean(self, mean: Tensor, rows: Sequence[Example]) -> Tensor:
-        """A mean over these rows as their share of the mean over the whole batch."""
+        """A mean [] over these rows as their share, [] too, of the mean over the whole batch."""
         return mean if self.world.size == 1 else mean * (len(rows) / len(self._drawn))
 
     def token_mean(self, values: Tensor, mask: Tensor) -> Tensor:
-        """Mean of values [B, T] over the positions of a batch's `response_mask`: these rows' share of the whole batch's."""
+        """Mean [] of values [B, T] over the positions of a batch's `response_mask`: these rows' share of the whole batch's."""
         return masked_mean(values, mask, self.tokens(mask))
 
     def tokens(self, mask: Tensor) -> Tensor | None:
-        """True positions in all processes, for `masked_mean` to divide by; None where there is one process."""
+        """True positions of `mask` [B, T] in all processes, [], for `masked_mean` to divide by; None for one process."""
         return self.world.sum(mask.sum()) if self.world.size > 1 else None
 
     def retain_loss(self) -> Tensor:
-        """Mean cross-entropy per token of the next retain answers."""
+        """Mean cross-entropy per token, [], of the next retain answers."""
         batch = self.encode(self.next_retain_rows())
         return -self.token_mean(self.log_probs(batch), batch.response_mask)
 

@@ -67,7 +67,10 @@ class TokenBatch:
         return TokenBatch(*(getattr(self, name).to(device) for name in self.__slots__))
 
     def rows(self, index: Tensor | slice) -> TokenBatch:
-        """Some rows, padding kept (so that the numbers of a row do not depend on which others are taken)."""
+        """Some rows: `index` is a slice, row numbers [k], or a mask [B].
+
+        Padding is kept, so that the numbers of a row do not depend on which others are taken.
+        """
         return TokenBatch(*(getattr(self, name)[index] for name in self.__slots__))
 
     @staticmethod

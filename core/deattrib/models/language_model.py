@@ -33,6 +33,9 @@ class Codec:
         template: how a prompt becomes the model's input, with `{prompt}` in it; None takes the tokenizer's chat
             template where it has one, else "{prompt}\\n".
         max_prompt_tokens: longer prompts are refused, naming the prompt.
+
+    Raises:
+        ModelError: the tokenizer has no end-of-sequence token, or the template no `{prompt}`.
     """
 
     def __init__(self, tokenizer: Any, *, template: str | None = None, max_prompt_tokens: int = 1024) -> None:
@@ -148,7 +151,7 @@ class LanguageModel:
 
     @torch.no_grad()
     def token_log_probs(self, batch: TokenBatch, *, temperature: float = 1.0) -> Tensor:
-        """[B, T] float32: log-probability of each response token, 0 at padding."""
+        """[B, T] float32: log-probability of each response token, 0 at padding; logits are divided by `temperature` > 0."""
         batch = batch.to(self.device)
         with self.active() as model:
             values = gather_log_probs(response_logits(model, batch)[0], batch.response_ids, temperature=temperature)
@@ -166,6 +169,7 @@ class LanguageModel:
         """One batch of responses as ids, [B] rows on the model's device; see `deattrib.models.sampling.sample`.
 
         Args:
+            prompts: B questions, without the template.
             max_new_tokens: at most this many tokens each, the end-of-sequence token included.
             temperature: > 0 samples from the plain tempered distribution, 0 is greedy.
             generator: on the CPU; needed where temperature is above 0.
@@ -199,10 +203,17 @@ class LanguageModel:
         batch_size: int = 64,
         beginnings: Sequence[str] | None = None,
     ) -> list[str]:
-        """Texts that continue the prompts, without special tokens. temperature 0 is greedy.
+        """Texts that continue the prompts, without special tokens.
 
         Args:
+            prompts: questions, without the template.
+            max_new_tokens, temperature: as in `sample`.
+            seed: of sampling; nothing is drawn at temperature 0.
+            batch_size: prompts asked at a time; sampled answers depend on it.
             beginnings: what each response begins with, which is not part of the text returned; None: nothing.
+
+        Raises:
+            ModelError: as `sample`.
         """
         generator = torch.Generator().manual_seed(seed)
         pairs = list(zip(prompts, beginnings or [""] * len(prompts), strict=True))

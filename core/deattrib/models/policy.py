@@ -102,7 +102,7 @@ class Policy(nn.Module):
         return self.value_head.weight.device
 
     def forward(self, batch: TokenBatch, *, with_values: bool = True) -> PolicyOutput:
-        """Logits and values at the response positions of `batch`."""
+        """Logits [B, T, V] and values [B, T] at the response positions of `batch`; without `with_values` those are zeros."""
         recompute = self.settings.checkpointing
         with recomputing(self.backbone, recompute):
             logits, hidden = response_logits(self.backbone, batch)
@@ -210,7 +210,7 @@ class Policy(nn.Module):
         return {name: value for name, value in self.named_parameters() if value.requires_grad}
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of all trained tensors and of the old adapter, by name."""
+        """A copy of all trained tensors and of the old adapter, of any shape, by name."""
         keep = set(self.trainable()) | {name for name, _ in self.named_parameters() if f".{OLD}." in name}
         state = {name: whole(value.detach()).clone() for name, value in self.named_parameters() if name in keep}
         if self._old_copy:
@@ -219,7 +219,7 @@ class Policy(nn.Module):
 
     @torch.no_grad()
     def load_state(self, state: dict[str, Tensor]) -> None:
-        """Put back what `state` gave. Raises KeyError when a tensor is missing."""
+        """Put back what `state` gave, tensors of any shape. Raises KeyError when one is missing."""
         if any(f".{OLD}." in name or name.startswith(f"{OLD}/") for name in state):
             self.remember()
         targets = dict(self.named_parameters())

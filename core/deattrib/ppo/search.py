@@ -27,6 +27,9 @@ class Span:
         scale: how [0, 1] is spread over it; "log" needs low > 0.
         whole: rounded to whole numbers, at least 1.
         relative: the config's own value is 1.
+
+    Raises:
+        ConfigError: `low` is not below `high`, or not above 0 on a "log" scale.
     """
 
     low: float

@@ -244,7 +244,7 @@ class Unlearner:
         return self.settings.retain.weight * loss, {"retain_loss": float(loss.detach())}
 
     def distillation(self, taught: Taught) -> Tensor:
-        """KL(pi_N || pi) on the answers of retain rows."""
+        """KL(pi_N || pi) on the answers of retain rows, a scalar [] with gradients."""
         logits = self.policy(taught.batch, with_values=False).logits
         return distillation_loss(logits, taught.teacher, taught.batch.response_mask, taught.tokens)
 

@@ -69,7 +69,7 @@ def unlearn(
 
     Raises:
         DeattribError: a name, a setting, the corpus or the model cannot be used, or a scorer cannot be calibrated; the kind of
-            error says which.
+            error says which (ConfigError also where nobody is named to be forgotten).
     """
     named = isinstance(reward, (str, Mapping)) or (
         isinstance(reward, list) and all(isinstance(r, (str, Mapping)) for r in reward)

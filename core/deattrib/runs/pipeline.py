@@ -49,7 +49,11 @@ from deattrib.runs.validation import validate
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """Where the run is, and what metrics.json holds."""
+    """What came of a run.
+
+    Attributes:
+        folder: where it is. metrics: what its metrics.json holds.
+    """
 
     folder: Path
     metrics: dict[str, Any]

@@ -186,7 +186,7 @@ class Bench:
         return self.tolerance * float(self.table.max() - self.table.min()) + ROUNDING * float(self.table.abs().max())
 
     def same(self, got: Tensor, expected: Tensor, what: str) -> None:
-        """Raise ContractFailure where two results that should be equal are not, naming the worst place."""
+        """Raise ContractFailure where two results of any shape that should be equal are not, naming the worst place."""
         apart = (got - expected).abs()
         if not apart.numel() or float(apart.max()) <= self.allowed:
             return

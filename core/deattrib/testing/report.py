@@ -19,7 +19,14 @@ State = Literal["passed", "failed", "skipped"]
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one check said; `message` is why it failed or was skipped, `mend` what to do about a failure."""
+    """What one check said.
+
+    Attributes:
+        check, demands: its name, and what it demands.
+        state: "passed", "failed" or "skipped".
+        message: why it failed or was skipped. mend: what to do about a failure.
+        seconds: how long it took.
+    """
 
     check: str
     demands: str
@@ -31,7 +38,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class ContractReport:
-    """All outcomes for one scorer, and what it costs (None where it could not be measured)."""
+    """All outcomes for one scorer.
+
+    Attributes:
+        scorer, origin, fidelity: its name, where it comes from, and what it says of itself.
+        overrides: the optional methods that it has.
+        outcomes: of the checks, in their order.
+        cost: None where it could not be measured.
+    """
 
     scorer: str
     origin: str

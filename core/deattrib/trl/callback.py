@@ -31,7 +31,12 @@ class AttributionCallback(TrainerCallback):  # type: ignore[misc]
         attributor: fitted on a model of its own.
         rows: whose prompts to ask; None: the forget owners' rows.
         every: optimiser steps between measurements; there is one before the first step and one after the last as well.
+        max_new_tokens: of an answer, at most.
         temperature: 0 asks greedily, else answers are sampled.
+        seed: of sampling; every measurement draws with it anew.
+
+    Raises:
+        ConfigError: `every` is below 1, or the attributor is not fitted.
     """
 
     def __init__(
