@@ -1,12 +1,14 @@
-"""Every error that deattrib raises on purpose, and the "did you mean" that goes with names.
+"""Every error that deattrib raises on purpose, the warning of what is to go, and the "did you mean" that goes with names.
 
-One rule for all of them: the message says what is wrong, where (file, line, row, owner, plugin and version),
+One rule for all errors: the message says what is wrong, where (file, line, row, owner, plugin and version),
 what was expected, and what to do next.
 """
 
 from __future__ import annotations
 
 import difflib
+import sys
+import warnings
 from collections.abc import Iterable
 
 
@@ -51,6 +53,14 @@ class CalibrationError(DeattribError):
 
 class RunError(DeattribError):
     """A run folder cannot be created, resumed or read."""
+
+
+def deprecated(old: str, new: str, gone_in: str) -> None:
+    """Warn, at the first line outside of deattrib, that `old` goes in version `gone_in`, `new` is to be used (docs/api.md)."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").split(".")[0] == "deattrib":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(f"deattrib: {old} goes in version {gone_in}; use {new}.", DeprecationWarning, stacklevel=level)
 
 
 def first_line(error: BaseException) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
+import warnings
 from typing import Annotated, NoReturn
 
 import typer
@@ -82,6 +83,8 @@ def _end(message: str, speaks: bool) -> NoReturn:
 def main() -> None:
     """Entry point. Exit codes: 0 done, 1 an error that was explained, 2 a wrong command line, 130 by Ctrl-C, 143 by SIGTERM."""
     speaks = leads_in_environment()
+    if not sys.warnoptions:  # Python hides them: they are meant for the caller, and that is whoever typed the command
+        warnings.filterwarnings("default", message="deattrib: ", category=DeprecationWarning)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a terminal that lacks a letter is no reason to fail
             stream.reconfigure(errors="backslashreplace")

@@ -19,6 +19,7 @@ from deattrib.models.recipes import PolicySettings
 from deattrib.models.settings import ModelSettings
 from deattrib.ppo.settings import PPOSettings
 from deattrib.runs.overrides import apply_overrides, parse_override
+from deattrib.runs.renamed import current
 from deattrib.runs.validation import validate
 from deattrib.yaml_file import load_yaml, parse_yaml
 
@@ -195,6 +196,7 @@ def build_config(
     given = apply_overrides(given, own)
     if seed is not None:
         given["seed"] = seed
+    given = dict(current(RunConfig, given, source=source))  # before a preset's values are below it
     ppo = given.get("ppo")
     if isinstance(ppo, Mapping) and "steps" in ppo and "data_epochs" not in ppo:
         given["ppo"] = {**ppo, "data_epochs": None}  # steps that were asked for win over a preset's passes

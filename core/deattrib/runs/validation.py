@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from deattrib.errors import ConfigError, did_you_mean
+from deattrib.runs.renamed import current
 
 Settings = TypeVar("Settings", bound=BaseModel)
 
@@ -45,8 +46,9 @@ def validate(model_class: type[Settings], data: Mapping[str, Any], *, source: st
         source: where the settings come from (a file's name), the first word of the message.
 
     Raises:
-        ConfigError: lists every problem, one line each.
+        ConfigError: lists every problem, one line each; or names a setting that is given under its old name too.
     """
+    data = current(model_class, data, source=source)
     try:
         truths = list(_truths(model_class, data))
         settings = model_class.model_validate(data)
