@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import copy
 import json
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,8 +16,26 @@ from tests.public_api import RECORD, record, written
 from deattrib import RunConfig
 
 DOCS = RECORD.parents[1] / "docs"
+CORE = RECORD.parents[1] / "core"
 NOW = record()
 THEN = json.loads(RECORD.read_text(encoding="utf-8"))
+
+
+# Classes that a signature names and that nobody outside has to import or make, and why.
+PRIVATE = {
+    "AttributionSource": "a protocol: any object with these methods, such as an Attributor",
+    "Fault": "read from a Step",
+    "GibberishDetector": "read from a Subject",
+    "Origin": "read from the registry, as text",
+    "PolicyOutput": "read from what a Policy gives: logits and values",
+    "ProcessGroup": "the engine's own, for several processes; its default is one",
+    "Questions": "the engine's own: what else is asked where models are made; None by default",
+    "Retrainer": "the engine's own; scorers call context.retrain",
+    "RolloutSettings": "read from PPOSettings().rollout; a mapping does in a config",
+    "RowLikelihoods": "read from EvaluatedRows",
+    "Taught": "the engine's own, handed from one method of Unlearner to another",
+    "Witnesses": "the engine's own: sampled by Attributor.fit where None is given",
+}
 
 
 def differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -95,6 +116,50 @@ def test_every_setting_parameter_and_option_is_recorded() -> None:
         key for fields in THEN["commands"].values() for key in fields if key.startswith("-")
     }
     assert set(re.findall(r"^## (\S+)$", pages["commands.md"], re.MULTILINE)) == set(THEN["commands"])
+
+
+def annotations(described: Any) -> Iterator[str]:
+    """Signatures and types of fields; not those of settings, which take mappings where they have sections."""
+    if isinstance(described, dict):
+        for key, value in described.items():
+            if not (key == "fields" and described.get("kind") == "settings"):
+                yield from annotations(value)
+    elif isinstance(described, str):
+        yield described
+
+
+def named(text: str) -> set[str]:
+    """Names in annotations, without modules; what is in quotes inside of Literal is none, nor is a default."""
+    text = re.sub(r"Literal\[[^]]*\]", "", re.sub(r" = (?:\.\.\.|[^,()]+)", "", text))
+    return {name.split(".")[-1] for name in re.findall(r"[A-Za-z_][\w.]*", text)}
+
+
+def ours() -> set[str]:
+    """Names of the library's classes, but for builtins' namesakes and for what some module has as another name of a type."""
+    trees = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(CORE.rglob("*.py"))]
+    top = [node for tree in trees for node in tree.body]
+    aliases = {
+        target.id for node in top if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)
+    }
+    return {node.name for node in top if isinstance(node, ast.ClassDef)} - aliases - set(vars(builtins))
+
+
+def hidden(surface: dict[str, Any]) -> set[str]:
+    """Classes of ours that a signature needs and that no public module has."""
+    wanted = {name for text in annotations(surface) for name in named(text)}
+    return (wanted & ours()) - {name for module in surface.values() for name in module}
+
+
+def test_every_class_that_a_signature_needs_is_public_or_need_not_be() -> None:
+    assert hidden(NOW["names"]) == set(PRIVATE)
+    assert all(len(reason) > 10 for reason in PRIVATE.values())
+
+
+def test_a_class_that_is_missing_is_seen() -> None:
+    changed = copy.deepcopy(NOW["names"])
+    for name in ("GuardSettings", "SwappedBatch", "PolicySettings", "PPOSettings", "EvaluationSettings"):
+        del changed["deattrib"][name]
+        assert name in hidden(changed), name
 
 
 @pytest.mark.parametrize(

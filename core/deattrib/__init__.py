@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from deattrib.attribution.hookspecs import AttributionReward, hookimpl
     from deattrib.attribution.plugins import PluginRegistry, make_scorer
     from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
-    from deattrib.attribution.settings import CalibrationSettings
+    from deattrib.attribution.settings import CalibrationSettings, GuardSettings
     from deattrib.corpus.settings import CorpusSettings, load_corpus
     from deattrib.corpus.types import Corpus, Example
     from deattrib.errors import (
@@ -31,20 +31,25 @@ if TYPE_CHECKING:
     )
     from deattrib.evaluation.metric import Column, Figure, Metric, Subject
     from deattrib.evaluation.rows import EvaluatedRows, Evaluation
+    from deattrib.evaluation.settings import EvaluationSettings
     from deattrib.methods.base import Method
     from deattrib.models.batch import TokenBatch
     from deattrib.models.forward import response_logits
+    from deattrib.models.identities import SwappedBatch
     from deattrib.models.language_model import Codec, LanguageModel, fingerprint
     from deattrib.models.loading import load_language_model
     from deattrib.models.policy import Policy
+    from deattrib.models.recipes import PolicySettings
     from deattrib.models.settings import ModelSettings
     from deattrib.ppo.search import Choice, Span
+    from deattrib.ppo.settings import PPOSettings
     from deattrib.ppo.unlearner import Step, Unlearner
     from deattrib.runs.config import RunConfig, build_config
     from deattrib.runs.listener import Listener
     from deattrib.runs.memory import Unlearned, unlearn
     from deattrib.runs.pipeline import RunResult, run
     from deattrib.runs.prepare import Models, prepare_models
+    from deattrib.runs.signals import Interrupted
 
     __version__: str
 
@@ -67,9 +72,12 @@ _EXPORTS = {
     "DeattribError": "deattrib.errors",
     "EvaluatedRows": "deattrib.evaluation.rows",
     "Evaluation": "deattrib.evaluation.rows",
+    "EvaluationSettings": "deattrib.evaluation.settings",
     "Example": "deattrib.corpus.types",
     "Figure": "deattrib.evaluation.metric",
+    "GuardSettings": "deattrib.attribution.settings",
     "GuardedScorer": "deattrib.attribution.guard",
+    "Interrupted": "deattrib.runs.signals",
     "LanguageModel": "deattrib.models.language_model",
     "Listener": "deattrib.runs.listener",
     "Method": "deattrib.methods.base",
@@ -78,9 +86,11 @@ _EXPORTS = {
     "ModelError": "deattrib.errors",
     "ModelSettings": "deattrib.models.settings",
     "Models": "deattrib.runs.prepare",
+    "PPOSettings": "deattrib.ppo.settings",
     "PluginError": "deattrib.errors",
     "PluginRegistry": "deattrib.attribution.plugins",
     "Policy": "deattrib.models.policy",
+    "PolicySettings": "deattrib.models.recipes",
     "Row": "deattrib.attribution.scorer",
     "Rows": "deattrib.attribution.scorer",
     "RunConfig": "deattrib.runs.config",
@@ -92,6 +102,7 @@ _EXPORTS = {
     "Span": "deattrib.ppo.search",
     "Step": "deattrib.ppo.unlearner",
     "Subject": "deattrib.evaluation.metric",
+    "SwappedBatch": "deattrib.models.identities",
     "TokenBatch": "deattrib.models.batch",
     "Unlearned": "deattrib.runs.memory",
     "Unlearner": "deattrib.ppo.unlearner",
@@ -125,9 +136,12 @@ __all__ = [
     "DeattribError",
     "EvaluatedRows",
     "Evaluation",
+    "EvaluationSettings",
     "Example",
     "Figure",
+    "GuardSettings",
     "GuardedScorer",
+    "Interrupted",
     "LanguageModel",
     "Listener",
     "Method",
@@ -136,9 +150,11 @@ __all__ = [
     "ModelError",
     "ModelSettings",
     "Models",
+    "PPOSettings",
     "PluginError",
     "PluginRegistry",
     "Policy",
+    "PolicySettings",
     "Row",
     "Rows",
     "RunConfig",
@@ -150,6 +166,7 @@ __all__ = [
     "Span",
     "Step",
     "Subject",
+    "SwappedBatch",
     "TokenBatch",
     "Unlearned",
     "Unlearner",

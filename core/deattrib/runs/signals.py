@@ -18,10 +18,13 @@ HEARD = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(KeyboardInterrupt):
-    """A run was asked to end by a signal.
+    """A run was asked to end by a signal; a `KeyboardInterrupt`, whichever signal it was.
 
     Attributes:
         number: of the signal.
+
+    Args:
+        number: the same. after: how the message goes on, as " after step 3".
     """
 
     def __init__(self, number: int, after: str = "") -> None:
