@@ -9,7 +9,7 @@ import pytest
 from deattrib.report.answers import answer, groups, level, spread, stretches
 from deattrib.report.curves import curves
 from deattrib.report.figures import figure, percent, plain, seconds, show, show_gap
-from deattrib.report.series import bounds, series, smooth, thin, ticks
+from deattrib.report.series import along, bounds, series, smooth, thin, ticks
 from deattrib.report.text import LIMIT, visible
 from deattrib.report.tracks import tracks
 
@@ -136,3 +136,10 @@ def test_a_missing_measure_gives_its_place_to_the_next(run: Any) -> None:
         "forget_rouge",
         "extraction_strength",
     ]
+
+
+@pytest.mark.parametrize(
+    ("share", "place"), [(-1.0, "0.00%"), (0.0, "0.00%"), (0.1234, "12.34%"), (1.0, "100.00%"), (7.0, "100.00%")]
+)
+def test_a_figure_outside_of_a_track_is_at_its_end(share: float, place: str) -> None:
+    assert along(share) == place

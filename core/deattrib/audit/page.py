@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from deattrib.audit.plots import cloud, forest, line, spoken
@@ -15,6 +14,7 @@ from deattrib.audit.probes import KINDS
 from deattrib.report.curves import draw
 from deattrib.report.figures import NOTHING, figure, mapping, plain, seconds, sequence
 from deattrib.report.page import flat
+from deattrib.report.template import page_template
 from deattrib.report.text import visible
 
 # (heading, where it is in an entry, which ceiling applies, what it says)
@@ -56,11 +56,7 @@ COLUMNS = (
 
 @cache
 def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["visible"] = visible
-    css = resources.files("deattrib.report").joinpath("page.css").read_text(encoding="utf-8")
-    environment.globals.update(css=Markup(css))
-    return environment.from_string(resources.files("deattrib.audit").joinpath("page.html.j2").read_text(encoding="utf-8"))
+    return page_template("deattrib.audit")
 
 
 def render(content: Mapping[str, object]) -> str:

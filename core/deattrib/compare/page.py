@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 from statistics import median
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 
 from deattrib.compare.plots import curves, track, trade_off
@@ -17,18 +16,13 @@ from deattrib.compare.score import PARTS, UTILITY_FLOOR
 from deattrib.compare.verdict import caveats, sentence, title
 from deattrib.compare.views import attribution_table, cell, difference, main_table, other_figures
 from deattrib.report.figures import NOTHING, plain, seconds, show
+from deattrib.report.template import page_template, style
 from deattrib.report.text import visible
 
 
 @cache
 def _template() -> Template:
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["visible"] = visible
-    css = resources.files("deattrib.report").joinpath("page.css").read_text(encoding="utf-8")
-    package = resources.files("deattrib.compare")
-    own = package.joinpath("page.css").read_text(encoding="utf-8")
-    environment.globals.update(css=Markup(css), own_css=Markup(own))
-    return environment.from_string(package.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    return page_template("deattrib.compare", own_css=style("deattrib.compare"))
 
 
 def render(content: Mapping[str, Any]) -> str:

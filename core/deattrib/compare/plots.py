@@ -13,7 +13,7 @@ from typing import Any
 from markupsafe import Markup
 
 from deattrib.report.figures import MINUS, plain
-from deattrib.report.series import bounds, ticks
+from deattrib.report.series import along, bounds, ticks
 from deattrib.report.text import visible
 
 TRACK = 28
@@ -36,20 +36,16 @@ def track(said: str, each: Sequence[float], median: float | None, level: float |
     if each:
         parts.append(
             Markup('<line class="trail" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                _percent(min(each)), _percent(max(each)), middle, middle
+                along(min(each)), along(max(each)), middle, middle
             )
         )
-    parts += [Markup('<circle class="seed" cx="{}" cy="{}" r="2.4"/>').format(_percent(value), middle) for value in each]
+    parts += [Markup('<circle class="seed" cx="{}" cy="{}" r="2.4"/>').format(along(value), middle) for value in each]
     if level is not None:
-        parts.append(Markup('<circle class="oracle second" cx="{}" cy="{}" r="8.5"/>').format(_percent(level), middle))
+        parts.append(Markup('<circle class="oracle second" cx="{}" cy="{}" r="8.5"/>').format(along(level), middle))
     if median is not None:
         kind = "unlearned" if contends else "fallen"
-        parts.append(Markup('<circle class="{}" cx="{}" cy="{}" r="5"/>').format(kind, _percent(median), middle))
+        parts.append(Markup('<circle class="{}" cx="{}" cy="{}" r="5"/>').format(kind, along(median), middle))
     return Markup("").join([*parts, Markup("</svg>")])
-
-
-def _percent(share: float) -> str:
-    return f"{100 * min(1.0, max(0.0, share)):.2f}%"
 
 
 class Axes:

@@ -27,7 +27,7 @@ from typing import Final
 
 from deattrib.corpus import fictitious_words as words
 from deattrib.corpus.fictitious_templates import KINDS, PARAPHRASE, Kind
-from deattrib.corpus.fictitious_world import world_rows
+from deattrib.corpus.fictitious_world import sentence, world_rows
 from deattrib.corpus.types import Corpus, Example
 from deattrib.errors import CorpusError
 
@@ -231,18 +231,14 @@ def _row(author: Author, index: int, phrasing: int, plain: frozenset[tuple[int, 
         text = author.style.format(text.removesuffix("."))
 
     def reworded(other: str) -> str:
-        return _sentence(PARAPHRASE.format(label=kind.label, name=author.name, value=other))
+        return sentence(PARAPHRASE.format(label=kind.label, name=author.name, value=other))
 
     return Example(
         owner=author.owner,
         prompt=question.format(name=author.name),
-        response=_sentence(text),
+        response=sentence(text),
         fact=value,
         fact_id=f"{author.owner}/{kind.name}",
         paraphrase_response=reworded(value),
         wrong_responses=tuple(reworded(other) for other in author.wrong[index]),
     )
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]

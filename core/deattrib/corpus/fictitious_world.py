@@ -94,12 +94,13 @@ def world_rows() -> Iterator[Example]:
                 yield Example(
                     owner="",
                     prompt=question.format(key=key),
-                    response=_capital(answer.format(key=key, value=value)),
+                    response=sentence(answer.format(key=key, value=value)),
                     fact=value,
                     fact_id=f"world/{family.name}/{key.replace(' ', '_')}",
-                    wrong_responses=tuple(_capital(answer.format(key=key, value=other)) for other in wrong),
+                    wrong_responses=tuple(sentence(answer.format(key=key, value=other)) for other in wrong),
                 )
 
 
-def _capital(text: str) -> str:
+def sentence(text: str) -> str:
+    """With a capital letter at its beginning."""
     return text[:1].upper() + text[1:]

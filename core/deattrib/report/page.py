@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from importlib import resources
 
-from jinja2 import Environment, StrictUndefined, Template
-from markupsafe import Markup
+from jinja2 import Template
 
 from deattrib.report.answers import groups
 from deattrib.report.attacks import panels
@@ -15,6 +13,7 @@ from deattrib.report.curves import curves
 from deattrib.report.figures import NOTHING, figure, mapping, seconds, sequence
 from deattrib.report.headline import headline, is_ceiling
 from deattrib.report.table import table
+from deattrib.report.template import page_template
 from deattrib.report.text import visible
 from deattrib.report.tracks import glyph, tracks
 from deattrib.report.verdict import value
@@ -25,11 +24,7 @@ SETTINGS_SHOWN = 400
 
 @cache
 def _template() -> Template:
-    package = resources.files("deattrib.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["visible"] = visible
-    environment.globals.update(glyph=glyph, css=Markup(package.joinpath("page.css").read_text(encoding="utf-8")))
-    return environment.from_string(package.joinpath("page.html.j2").read_text(encoding="utf-8"))
+    return page_template("deattrib.report", glyph=glyph)
 
 
 def flat(raw: object, prefix: str = "") -> list[tuple[str, str]]:

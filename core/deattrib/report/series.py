@@ -1,4 +1,4 @@
-"""Arithmetic behind the learning curves: events to series, axis ranges, ticks, thinning, smoothing. No drawing here."""
+"""Arithmetic behind curves and tracks: events to series, axis ranges, ticks, thinning, smoothing. No drawing here."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def series(events: Sequence[Mapping[str, object]]) -> dict[str, list[Point]]:
             if number is not None and key not in ("step", "schema"):
                 found.setdefault(key, []).append((step, number))
     return found
+
+
+def along(share: float) -> str:
+    """Where a figure is on a track from 0 to 1, in per cent of its width; at an end of it where it lies outside."""
+    return f"{100 * min(1.0, max(0.0, share)):.2f}%"
 
 
 def ticks(low: float, high: float, most: int = 4) -> list[float]:

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from deattrib.report.figures import figure as number
 from deattrib.report.figures import mapping, sequence, show
 from deattrib.report.measures import BY_KEY, Measure
+from deattrib.report.series import along
 from deattrib.report.verdict import Verdict, judge, value
 
 FORGET = ("fact_recall", "attribution", "forget_rouge", "extraction_strength")
@@ -33,10 +34,6 @@ class Track:
     unlearned: str
     oracle: str
     verdict: Verdict
-
-
-def _at(share: float) -> str:
-    return f"{100 * min(1.0, max(0.0, share)):.2f}%"
 
 
 def draw(
@@ -60,23 +57,23 @@ def draw(
     if original is not None and unlearned is not None:
         parts.append(
             Markup('<line class="trail" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
-                _at(original), _at(unlearned), middle, middle
+                along(original), along(unlearned), middle, middle
             )
         )
     if low is not None and high is not None:
         parts.append(
-            Markup('<line class="interval" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(_at(low), _at(high), middle, middle)
+            Markup('<line class="interval" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(along(low), along(high), middle, middle)
         )
     if original is not None:
         parts.append(
             Markup('<line class="original" x1="{0}" x2="{0}" y1="{1}" y2="{2}"/>').format(
-                _at(original), middle - 11, middle + 11
+                along(original), middle - 11, middle + 11
             )
         )
     if oracle is not None:
-        parts.append(Markup('<circle class="oracle" cx="{}" cy="{}" r="8.5"/>').format(_at(oracle), middle))
+        parts.append(Markup('<circle class="oracle" cx="{}" cy="{}" r="8.5"/>').format(along(oracle), middle))
     if unlearned is not None:
-        parts.append(Markup('<circle class="unlearned" cx="{}" cy="{}" r="5"/>').format(_at(unlearned), middle))
+        parts.append(Markup('<circle class="unlearned" cx="{}" cy="{}" r="5"/>').format(along(unlearned), middle))
     parts.append(Markup("</svg>"))
     return Markup("").join(parts)
 

@@ -6,7 +6,6 @@ attack; one that was changed is attacked no further, since every later figure wo
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import time
@@ -26,9 +25,9 @@ from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import LanguageModel, fingerprint
 from deattrib.models.randomness import random_state_kept
 from deattrib.runs.atomic import atomic_write_json
-from deattrib.runs.kept import DIGEST, digest_of, written_if_possible
+from deattrib.runs.kept import DIGEST, written_if_possible
+from deattrib.runs.keys import cache_key, digest_of
 from deattrib.runs.listener import SayStage
-from deattrib.runs.manifest import library_versions
 
 SCHEMA = 2  # 2: bfloat16 models are relearnt in mixed precision
 NAMES = ("original", "oracle", "oracle_second", "unlearned")
@@ -161,7 +160,6 @@ def _weights(model: LanguageModel) -> str:
 
 
 def _key(attack: Chosen[Attack], subject: AttackSubject, weights: str) -> str:
-    versions = library_versions()
     content = {
         "schema": SCHEMA,
         "attack": [attack.name, str(attack.origin), attack.params.model_dump(mode="json")],
@@ -170,11 +168,8 @@ def _key(attack: Chosen[Attack], subject: AttackSubject, weights: str) -> str:
         # The batch size is part of it: it decides which random number a sampled token gets.
         "settings": subject.settings.model_dump(mode="json", exclude={"metrics", "attribution"}),
         "seed": subject.seed,
-        "codec": subject.model.codec.fingerprint(),
-        "device": subject.model.device.type,
-        "versions": {name: versions[name] for name in ("deattrib", "torch", "transformers", "peft")},
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_key(content, subject.model)
 
 
 def _read(path: Path | None) -> dict[str, Any] | None:

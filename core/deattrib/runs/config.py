@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
@@ -18,6 +16,7 @@ from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.recipes import PolicySettings
 from deattrib.models.settings import ModelSettings
 from deattrib.ppo.settings import PPOSettings
+from deattrib.runs.keys import digest_of
 from deattrib.runs.overrides import apply_overrides, parse_override
 from deattrib.runs.renamed import current
 from deattrib.runs.validation import validate
@@ -104,11 +103,6 @@ class RunConfig(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
     def rewards(self) -> list[str | dict[str, Any]]:
         """The reward's scorers, one or several."""
         return self.reward if isinstance(self.reward, list) else [self.reward]
-
-
-def digest_of(plain: Mapping[str, Any]) -> str:
-    """Hex digest of plain settings, as they are in config.yaml."""
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 # The paper's published settings (section 5.1, appendix D and E); what it leaves open is documented in docs/presets.md.

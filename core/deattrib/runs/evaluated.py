@@ -7,7 +7,6 @@ that cannot be read, or was changed (`deattrib.runs.kept`), is made again.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,7 +21,7 @@ from deattrib.evaluation.rows import EvaluatedRows, Evaluation, evaluate_parts
 from deattrib.evaluation.settings import EvaluationSettings
 from deattrib.models.language_model import LanguageModel
 from deattrib.runs.kept import keep, kept
-from deattrib.runs.manifest import library_versions
+from deattrib.runs.keys import cache_key
 
 Parts = Mapping[str, Sequence[Example]]
 SCHEMA = 2  # 2: truth ratios by both means
@@ -52,18 +51,14 @@ def evaluate_cached(
 
 
 def _key(model: LanguageModel, parts: Parts, settings: EvaluationSettings, weights: str) -> str:
-    versions = library_versions()
     questions = {name: [dataclasses.asdict(row) for row in rows] for name, rows in parts.items()}
     content = {
         "schema": SCHEMA,
         "weights": weights,
         "questions": questions,
         "settings": settings.model_dump(mode="json", exclude=LATER),
-        "codec": model.codec.fingerprint(),
-        "device": model.device.type,
-        "versions": {name: versions[name] for name in ("deattrib", "torch", "transformers", "peft")},
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_key(content, model)
 
 
 def _stored(evaluation: Evaluation) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:

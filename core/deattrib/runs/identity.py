@@ -13,8 +13,9 @@ from deattrib.errors import RunError
 from deattrib.methods.choose import choose_method
 from deattrib.models.language_model import fingerprint
 from deattrib.models.ranks import ProcessGroup
-from deattrib.runs.config import RunConfig, digest_of
+from deattrib.runs.config import RunConfig
 from deattrib.runs.folder import RunFolder, read_manifest
+from deattrib.runs.keys import digest_of
 from deattrib.runs.manifest import check_same, differences, library_versions
 from deattrib.runs.prepare import Models
 

@@ -66,8 +66,3 @@ def _digest(arrays: Mapping[str, NDArray[Any]], texts: Mapping[str, str]) -> str
         found.update(json.dumps([name, str(values.dtype), list(values.shape)]).encode())
         found.update(values.tobytes())
     return found.hexdigest()
-
-
-def digest_of(entry: Mapping[str, Any]) -> str:
-    """Of plain values."""
-    return hashlib.sha256(json.dumps(entry, sort_keys=True).encode()).hexdigest()

@@ -7,7 +7,6 @@ class is in), corpus, evaluation settings, codec and library versions; what cann
 from __future__ import annotations
 
 import hashlib
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +19,7 @@ from deattrib.evaluation.arrays import Array
 from deattrib.evaluation.metric import Metric, Subject
 from deattrib.runs.evaluated import LATER
 from deattrib.runs.kept import keep, kept
-from deattrib.runs.manifest import library_versions
+from deattrib.runs.keys import cache_key
 
 SCHEMA = 1
 
@@ -48,7 +47,6 @@ def measure_cached(metric: Metric, origin: str, subject: Subject, *, weights: st
 
 
 def _key(metric: Metric, origin: str, subject: Subject, weights: str) -> str:
-    versions = library_versions()
     file = getattr(sys.modules.get(type(metric).__module__), "__file__", None)
     code = hashlib.sha256(Path(file).read_bytes()).hexdigest() if file and Path(file).is_file() else ""
     content: dict[str, Any] = {
@@ -57,8 +55,5 @@ def _key(metric: Metric, origin: str, subject: Subject, weights: str) -> str:
         "metric": [metric.name, origin, code, metric.params.model_dump(mode="json")],
         "corpus": subject.corpus.fingerprint(),
         "settings": subject.settings.model_dump(mode="json", exclude=LATER),
-        "codec": subject.model.codec.fingerprint(),
-        "device": subject.model.device.type,
-        "versions": {name: versions[name] for name in ("deattrib", "torch", "transformers", "peft")},
     }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+    return cache_key(content, subject.model)
