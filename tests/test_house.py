@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 import deattrib
+import deattrib.testing
+import deattrib.trl
 
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "core").rglob("*.py"))
@@ -173,3 +175,36 @@ def test_files_that_the_architecture_names_exist() -> None:
     ends = {path.relative_to(ROOT).as_posix() for path in there}
     missing = [name for name in named if not any(f"/{end}".endswith(f"/{name}") for end in ends)]
     assert missing == []
+
+
+def shadows(text: str, module: str, homes: dict[str, str]) -> list[str]:
+    """Classes and other names of types in a module that are called as something public from another module."""
+    found = []
+    for node in ast.parse(text).body:
+        names = [node.name] if isinstance(node, ast.ClassDef) else []
+        names += [target.id for target in getattr(node, "targets", []) if isinstance(target, ast.Name)]
+        found += [name for name in names if name[:1].isupper() and homes.get(name, module) != module]
+    return found
+
+
+def test_no_private_class_is_called_as_a_public_one() -> None:
+    modules = (deattrib, deattrib.testing, deattrib.trl)
+    homes = {
+        name: getattr(module, name).__module__
+        for module in modules
+        for name in module.__all__
+        if name[0].isupper() and name != "CHECKS"
+    }
+    assert homes["Rows"] == "deattrib.attribution.scorer" and homes["Cost"] == "deattrib.testing.bench"
+    found = {}
+    for path in FILES:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts[1:])
+        if names := shadows(path.read_text(encoding="utf-8"), module, homes):
+            found[module] = names
+    assert found == {}
+
+
+def test_a_shadow_is_seen() -> None:
+    homes = {"Rows": "deattrib.attribution.scorer", "Cost": "here"}
+    assert shadows("class Rows: ...\nclass Cost: ...\nOther = 1\n", "here", homes) == ["Rows"]
+    assert shadows("Rows = dict", "here", homes) == ["Rows"] and shadows("class Rows: ...", homes["Rows"], homes) == []

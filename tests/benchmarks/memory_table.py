@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from deattrib.runs.dry_cost import ADAM, Cost
+from deattrib.runs.dry_cost import ADAM, Arithmetic
 from deattrib.runs.dry_model import Sizes
 
 GPUS = 8
@@ -53,7 +53,7 @@ def sizes_of(shape: Shape) -> Sizes:
 def gigabytes(shape: Shape, *, full: bool, sharded: bool, recompute: bool) -> dict[str, float]:
     """Part -> gigabytes per GPU."""
     sizes = sizes_of(shape)
-    cost = Cost(sizes, 2, full=full, recompute=recompute)
+    cost = Arithmetic(sizes, 2, full=full, recompute=recompute)
     share = GPUS if sharded else 1
     trained = sizes.parameters if full else sizes.adapter
     values = (trained + sizes.value_head) * cost.trained_width

@@ -24,7 +24,7 @@ import torch
 from tests.benchmarks.lockstep import in_turn, spread
 from tests.benchmarks.tiny import Task, add_task, task
 
-from deattrib.runs.dry_cost import Cost
+from deattrib.runs.dry_cost import Arithmetic
 from deattrib.runs.dry_model import Sizes
 
 OURS = "tests.benchmarks.ppo_worker"
@@ -71,7 +71,7 @@ def step_flops(wanted: Task) -> dict[str, float]:
         hidden=wanted.hidden, layers=wanted.layers, heads=wanted.heads, key_value_heads=wanted.heads, head_width=width,
         intermediate=wanted.intermediate, vocabulary=wanted.vocabulary,
     )  # fmt: skip
-    cost, shape = Cost(sizes, 4, full=True), (wanted.batch, wanted.prompt, wanted.response)
+    cost, shape = Arithmetic(sizes, 4, full=True), (wanted.batch, wanted.prompt, wanted.response)
     # Of the weights' gradients the head's is one of response positions only, which the estimate of runs does not tell apart.
     head_saved = 2 * head * wanted.batch * wanted.prompt
     return {

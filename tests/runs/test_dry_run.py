@@ -21,7 +21,7 @@ from deattrib.models.policy import Policy
 from deattrib.models.recipes import PolicySettings
 from deattrib.models.settings import ModelSettings
 from deattrib.runs.config import build_config
-from deattrib.runs.dry_cost import Cost, Work
+from deattrib.runs.dry_cost import Arithmetic, Work
 from deattrib.runs.dry_model import Sizes, parameters_in, sizes_of
 from deattrib.runs.dry_open import OPEN, open_settings
 from deattrib.runs.dry_rate import DEVICES, REACHED, READ, rate_of
@@ -60,7 +60,7 @@ def sizes_from(tmp_path: Path, policy: PolicySettings, **more: Any) -> Sizes:
 @pytest.mark.parametrize("tied", [False, True])
 def test_work_is_what_torch_counts(tmp_path: Path, batch: TokenBatch, tiny_codec: Any, adapter: Any, tied: bool) -> None:
     settings = PolicySettings(rank=4, alpha=8.0, adapter=adapter)
-    cost = Cost(sizes_from(tmp_path, settings, tie_word_embeddings=tied), 4, full=adapter == "full")
+    cost = Arithmetic(sizes_from(tmp_path, settings, tie_word_embeddings=tied), 4, full=adapter == "full")
     policy = Policy(llama(tie_word_embeddings=tied), tiny_codec, settings, seed=0)
     with FlopCounterMode(display=False) as forward, torch.no_grad():
         policy(batch)
@@ -73,7 +73,7 @@ def test_work_is_what_torch_counts(tmp_path: Path, batch: TokenBatch, tiny_codec
 
 def test_activations_are_about_what_torch_keeps(tmp_path: Path, batch: TokenBatch, tiny_codec: Any) -> None:
     settings = PolicySettings(rank=4, alpha=8.0)
-    cost = Cost(sizes_from(tmp_path, settings), 4)
+    cost = Arithmetic(sizes_from(tmp_path, settings), 4)
     model = llama()
     model.set_attn_implementation("sdpa")
     policy = Policy(model, tiny_codec, settings, seed=0)
@@ -159,7 +159,7 @@ def test_time_is_bound_by_arithmetic_or_by_reading() -> None:
 
 
 def test_a_step_pays_for_the_rewards_classifiers_and_not_for_the_referee(tmp_path: Path) -> None:
-    cost = Cost(sizes_from(tmp_path, PolicySettings(rank=2)), 4)
+    cost = Arithmetic(sizes_from(tmp_path, PolicySettings(rank=2)), 4)
 
     def flops(reward: Any) -> float:
         config = build_config(data={"reward": reward})

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from deattrib.cli.run import Method, Output, Reward, Seed, Set, Threads, carry_out
+from deattrib.cli.run import MethodName, Output, Reward, Seed, Set, Threads, carry_out
 
 
 def demo(
     set_: Set = None,
     reward: Reward = None,
-    method: Method = None,
+    method: MethodName = None,
     seed: Seed = None,
     output: Output = None,
     threads: Threads = None,

@@ -18,7 +18,7 @@ Reward = Annotated[
         "classifier:backbone=causal."
     ),
 ]
-Method = Annotated[
+MethodName = Annotated[
     str | None,
     typer.Option(
         help="How to unlearn: dareu, a baseline such as npo (see `deattrib plugins`), or FILE.py:Class; settings after colons: "
@@ -34,7 +34,7 @@ def run(
     config: Annotated[Path | None, typer.Argument(help="YAML file with settings; not needed with --resume.")] = None,
     set_: Set = None,
     reward: Reward = None,
-    method: Method = None,
+    method: MethodName = None,
     seed: Seed = None,
     output: Output = None,
     resume: Annotated[Path | None, typer.Option(help="Go on with the run in this folder.")] = None,

@@ -18,7 +18,7 @@ from deattrib.report.figures import figure, mapping, plain
 from deattrib.report.verdict import upper_end
 
 Group = Literal["forgotten", "kept", "fluent"]
-Rows = Mapping[str, object]
+ModelRows = Mapping[str, object]
 
 LEAST = 0.01
 """A part that is as far from the oracle as the original, or farther: not 0, so that the other parts still order such runs."""
@@ -59,7 +59,7 @@ def closeness(value: float, original: float, oracle: float) -> float:
     return max(LEAST, 1 - abs(value - oracle) / max(abs(original - oracle), FLOOR))
 
 
-def closenesses(rows: Rows, row: str = "unlearned") -> dict[str, float]:
+def closenesses(rows: ModelRows, row: str = "unlearned") -> dict[str, float]:
     """Closeness of each part of which `row`, original and oracle all have the figure.
 
     A figure that the original and the oracle have and an unlearned model has not (no answer is left to have a perplexity) is
@@ -79,7 +79,7 @@ def closenesses(rows: Rows, row: str = "unlearned") -> dict[str, float]:
     return found
 
 
-def attacks(rows: Rows, row: str = "unlearned") -> float | None:
+def attacks(rows: ModelRows, row: str = "unlearned") -> float | None:
     """Closeness over all attacks together: the geometric mean of each one's, so that many attacks weigh as one part."""
     each = {name: value for name in _attack_names(rows, row) if (value := _attack(rows, row, name)) is not None}
     return score(each, each)
@@ -97,7 +97,7 @@ def score_of_group(parts: Mapping[str, float], over: Collection[str], group: Gro
     return score(parts, [part.key for part in PARTS if part.group == group and part.key in over])
 
 
-def kept_utility(rows: Rows, row: str = "unlearned") -> float | None:
+def kept_utility(rows: ModelRows, row: str = "unlearned") -> float | None:
     """Model utility over the lower of the oracle's and the original's; None where that is 0 or missing.
 
     Unlearning is not to be blamed for what the original lacked: a model that was fine-tuned on fewer rows can be ahead of it.
@@ -106,7 +106,7 @@ def kept_utility(rows: Rows, row: str = "unlearned") -> float | None:
     return None if mine is None or lower is None else mine / lower[0]
 
 
-def _lower_utility(rows: Rows) -> tuple[float, str] | None:
+def _lower_utility(rows: ModelRows) -> tuple[float, str] | None:
     """The lower model utility of oracle and original, and whose it is; None where that is 0 or the oracle's is missing."""
     oracle, original = (figure(mapping(rows.get(name)).get("model_utility")) for name in ("oracle", "original"))
     if oracle is None:
@@ -115,7 +115,7 @@ def _lower_utility(rows: Rows) -> tuple[float, str] | None:
     return lower if lower[0] else None
 
 
-def collapse(rows: Rows, row: str = "unlearned") -> list[str]:
+def collapse(rows: ModelRows, row: str = "unlearned") -> list[str]:
     """Why a model is no contender, in words; empty for one that still works.
 
     A utility counts as lost where its interval ends below the floor too: few questions could not tell that from noise.
@@ -133,7 +133,7 @@ def collapse(rows: Rows, row: str = "unlearned") -> list[str]:
     return reasons
 
 
-def _closeness_of(rows: Rows, row: str, key: str) -> float | None:
+def _closeness_of(rows: ModelRows, row: str, key: str) -> float | None:
     value, original, oracle = (figure(mapping(rows.get(name)).get(key)) for name in (row, "original", "oracle"))
     if original is None or oracle is None:
         return None
@@ -142,16 +142,16 @@ def _closeness_of(rows: Rows, row: str, key: str) -> float | None:
     return closeness(value, original, oracle)
 
 
-def _attack_names(rows: Rows, row: str) -> list[str]:
+def _attack_names(rows: ModelRows, row: str) -> list[str]:
     return [str(name) for name in mapping(mapping(rows.get(row)).get("attacks"))]
 
 
-def attack_figure(rows: Rows, row: str, name: str) -> float | None:
+def attack_figure(rows: ModelRows, row: str, name: str) -> float | None:
     """What an attack got out of a model, in its own unit; None where it was not made."""
     return figure(mapping(mapping(mapping(rows.get(row)).get("attacks")).get(name)).get("figure"))
 
 
-def _attack(rows: Rows, row: str, name: str) -> float | None:
+def _attack(rows: ModelRows, row: str, name: str) -> float | None:
     value, original, oracle = (attack_figure(rows, model, name) for model in (row, "original", "oracle"))
     if value is None or original is None or oracle is None:
         return None

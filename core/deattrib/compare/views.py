@@ -30,7 +30,7 @@ class Cell:
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class Heading:
     """A figure of the main table. `worth`: how good an entry is at it, higher is better; None: it carries no mark."""
 
     title: str
@@ -57,15 +57,15 @@ def _to_oracle(key: str) -> Callable[[Mapping[str, Any], Mapping[str, Any]], flo
     return worth
 
 
-def _columns() -> list[Column]:
+def _columns() -> list[Heading]:
     found = [
-        Column("score", "Geometric mean of the parts; 1 is the oracle.", "score", lambda e: e.get("score"),
+        Heading("score", "Geometric mean of the parts; 1 is the oracle.", "score", lambda e: e.get("score"),
                lambda e, _: _median(e["score"])),
     ]  # fmt: skip
     for group in GROUPS:
         about = "The score over " + ", ".join(part.label for part in PARTS if part.group == group) + "."
         found.append(
-            Column(group, about, "score", lambda e, g=group: e["groups"][g], lambda e, _, g=group: _median(e["groups"][g]))  # type: ignore[misc]
+            Heading(group, about, "score", lambda e, g=group: e["groups"][g], lambda e, _, g=group: _median(e["groups"][g]))  # type: ignore[misc]
         )
     for part in PARTS:
         unit: Unit = "number" if part.key == "oracle_perplexity" else "score"
@@ -73,7 +73,7 @@ def _columns() -> list[Column]:
         if part.key == ATTACKS:  # many figures in as many units: what is shown is how close they are
             find, about = (lambda e: e["closeness"].get(ATTACKS)), "Closeness over all attacks: their geometric mean."
         found.append(
-            Column(part.label, about, unit, find, lambda e, _, k=part.key: _median(e["closeness"].get(k)))  # type: ignore[misc]
+            Heading(part.label, about, unit, find, lambda e, _, k=part.key: _median(e["closeness"].get(k)))  # type: ignore[misc]
         )
     collapsed = "utility under 0.9 × the oracle’s (the original’s if that is lower) or more than 5 % gibberish is a collapse."
     for title, key, unit, about, worth in (
@@ -83,15 +83,15 @@ def _columns() -> list[Column]:
         ("utility", "model_utility", "score", f"Model utility; {collapsed}", None),
         ("gibberish", "gibberish_rate", "share", f"Share of answers that are no language; {collapsed}", None),
     ):  # fmt: skip
-        found.append(Column(title, about, unit, _figure(key), worth))
-    found.append(Column("seconds", "Wall time of the unlearning loop.", "number", lambda e: e.get("seconds"), None))
+        found.append(Heading(title, about, unit, _figure(key), worth))
+    found.append(Heading("seconds", "Wall time of the unlearning loop.", "number", lambda e: e.get("seconds"), None))
     return found
 
 
 COLUMNS = _columns()
 
 
-def main_table(content: Mapping[str, Any]) -> tuple[list[Column], list[tuple[str, str, list[Cell]]]]:
+def main_table(content: Mapping[str, Any]) -> tuple[list[Heading], list[tuple[str, str, list[Cell]]]]:
     """(columns that have anything, rows of (name, kind, cells)); kind: the reference's name, "entry" or "out"."""
     entries = content["entries"]
     holders = [(NAMES[name], name, content["references"][name]) for name in SHARED if content["references"][name]]
@@ -122,7 +122,7 @@ def _short(value: float, unit: Unit) -> str:
     return f"{value:.2f}".replace("-", MINUS) if unit == "score" else show(value, unit)
 
 
-def _marks(column: Column, entries: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> dict[str, Mark]:
+def _marks(column: Heading, entries: Sequence[Mapping[str, Any]], content: Mapping[str, Any]) -> dict[str, Mark]:
     if column.worth is None:
         return {}
     worth = {entry["name"]: column.worth(entry, content) for entry in entries if entry["contends"]}

@@ -33,8 +33,8 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
-    """Costs for one model.
+class Arithmetic:
+    """What passes over one model cost: operations, bytes read, bytes held.
 
     Attributes:
         sizes: of the model.

@@ -18,7 +18,7 @@ from deattrib.methods.base import Method
 from deattrib.methods.choose import choose_method, method_name
 from deattrib.ppo.settings import PPOSettings
 from deattrib.runs.config import RunConfig
-from deattrib.runs.dry_cost import Cost
+from deattrib.runs.dry_cost import Arithmetic
 from deattrib.runs.dry_model import Sizes, sizes_of
 from deattrib.runs.dry_open import open_settings
 from deattrib.runs.dry_rate import REACHED, rate_of
@@ -153,7 +153,7 @@ def _estimates(
     own_loss: bool,
 ) -> dict[str, Any]:
     half = config.model.dtype != "float32" or settings.bf16
-    cost = Cost(
+    cost = Arithmetic(
         sizes,
         WIDTHS[config.model.dtype],
         settings.bf16,

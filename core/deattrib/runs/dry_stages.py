@@ -15,7 +15,7 @@ from deattrib.corpus.types import Corpus
 from deattrib.evaluation.rows import evaluation_rows
 from deattrib.ppo.settings import PPOSettings
 from deattrib.runs.config import RunConfig
-from deattrib.runs.dry_cost import ADAM, Cost, Work
+from deattrib.runs.dry_cost import ADAM, Arithmetic, Work
 from deattrib.runs.session import classifier_backbone, default_referee
 
 MERGED = "policy merged into a copy (evaluation)"
@@ -59,7 +59,7 @@ def judges_of(config: RunConfig) -> list[str | dict[str, Any]]:
 
 
 def work(
-    config: RunConfig, settings: PPOSettings, corpus: Corpus, cost: Cost, lengths: Lengths, *, own_loss: bool = False
+    config: RunConfig, settings: PPOSettings, corpus: Corpus, cost: Arithmetic, lengths: Lengths, *, own_loss: bool = False
 ) -> dict[str, Work]:
     """Stage -> work.
 
@@ -69,11 +69,11 @@ def work(
     """
     p, t = lengths.prompt, lengths.response
     recipe = config.model.training
-    full = Cost(cost.sizes, cost.width, cost.mixed, full=not recipe.lora_rank)
+    full = Arithmetic(cost.sizes, cost.width, cost.mixed, full=not recipe.lora_rank)
     making = full.trained(recipe.batch_size, p, t) * (recipe.steps_on(len(corpus.train)) * copies_of(config).made)
     if config.model.path is None and config.model.base is None:
         base = config.model.base_training
-        once = Cost(cost.sizes, cost.width, full=True).trained(base.batch_size, p, t)
+        once = Arithmetic(cost.sizes, cost.width, full=True).trained(base.batch_size, p, t)
         making = making + once * base.steps_on(len(corpus.background))
     fit = Work()
     if config.calibration.enabled:
@@ -89,7 +89,7 @@ def work(
     }
 
 
-def step_work(config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Lengths, *, own_loss: bool = False) -> Work:
+def step_work(config: RunConfig, settings: PPOSettings, cost: Arithmetic, lengths: Lengths, *, own_loss: bool = False) -> Work:
     """One rollout batch and its updates; of a loss that is not the engine's, one update on forget and on retain rows.
 
     That loss is taken to ask the original model once as well, which some do not.
@@ -115,7 +115,7 @@ def step_work(config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Len
     return total
 
 
-def _evaluation(config: RunConfig, corpus: Corpus, cost: Cost, lengths: Lengths) -> Work:
+def _evaluation(config: RunConfig, corpus: Corpus, cost: Arithmetic, lengths: Lengths) -> Work:
     """Greedy answers and the likelihoods of right, reworded and wrong ones, for one model."""
     total = Work()
     for name, rows in evaluation_rows(corpus, config.evaluation).items():
@@ -129,7 +129,7 @@ def _evaluation(config: RunConfig, corpus: Corpus, cost: Cost, lengths: Lengths)
 
 
 def memory(
-    config: RunConfig, settings: PPOSettings, cost: Cost, lengths: Lengths, *, own_loss: bool = False
+    config: RunConfig, settings: PPOSettings, cost: Arithmetic, lengths: Lengths, *, own_loss: bool = False
 ) -> dict[str, float]:
     """Part -> bytes, all that is held in the loop at once, and `MERGED`, which the evaluation holds on top."""
     sizes, copies = cost.sizes, copies_of(config)
