@@ -152,9 +152,8 @@ class Attributor:
                 of these owners.
             base: the model before it was trained on the owners, for scorers that compare with it.
             seed: everything random of scorers follows from it. cache: a folder for what can be kept; None: nothing is.
-            context: instead of `model` and `base`, a context made elsewhere.
-            proxy_context: what scorers of fidelity "proxy" or "control" are fitted on instead (half of the rows, when a
-                referee of the same kind judges on the other half).
+            context: instead of `model` and `base`, a context made elsewhere. proxy_context: what scorers of fidelity "proxy"
+                or "control" are fitted on instead (half of the rows, when a referee of the same kind judges on the other half).
             witnesses: sampled answers with and without the owner; None: they are sampled here.
             watch: a module that no scorer may touch.
 
