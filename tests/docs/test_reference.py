@@ -23,6 +23,7 @@ from deattrib import AttributionReward, PluginRegistry, RunConfig, build_config
 from deattrib.cli import show
 from deattrib.cli.main import app
 from deattrib.compare.table import read_csv
+from deattrib.report.labels import LABELS
 
 
 def load(name: str) -> ModuleType:
@@ -190,7 +191,7 @@ TABLE = next(block.text for block in BLOCKS if block.page == "README.md" and "or
 def test_the_table_in_the_readme_has_the_lines_that_the_demo_prints() -> None:
     head, *lines = TABLE.rstrip("\n").splitlines()
     assert re.split(r"\s{2,}", head.strip()) == [label for _, label in show.ROWS]
-    assert [line[:16].rstrip() + line[16] for line in lines] == [label + arrow for _, label, arrow in show.COLUMNS]
+    assert [line[:16].rstrip() + line[16] for line in lines] == [LABELS[key] + arrow for key, arrow in show.COLUMNS]
     assert all(re.fullmatch(r"( +(\d+\.\d{3}|–)){4}", line[17:]) for line in lines)
 
 
@@ -199,7 +200,7 @@ def test_the_table_is_made_anew_from_a_run() -> None:
     _, *lines = TABLE.rstrip("\n").splitlines()
     columns = [line[17:].split() for line in lines]
     rows = {
-        key: {figure: float(columns[j][i]) for j, (figure, _, _) in enumerate(show.COLUMNS)}
+        key: {figure: float(columns[j][i]) for j, (figure, _) in enumerate(show.COLUMNS)}
         for i, (key, _) in enumerate(show.ROWS)
     }
     assert GENERATE.with_table(README, {"rows": rows}) == README

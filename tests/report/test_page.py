@@ -79,7 +79,7 @@ def test_all_sections_and_models_are_there(run: Any) -> None:
     assert len(reader.ids) == len(set(reader.ids))
     assert text.count("repetition_rate") == 1, "unknown figures belong under the fold"
     labels = [value for tag, name, value in reader.attributes if (tag, name) == ("svg", "aria-label")]
-    assert sum(label.startswith("Facts stated: original 100") for label in labels) == 1
+    assert sum(label.startswith("Fact recall: original 100") for label in labels) == 1
     assert any(label.startswith("Attribution over 60 steps") for label in labels)
 
 

@@ -92,11 +92,12 @@ def plain(value: Any) -> Any:
 def table(content: Mapping[str, Any]) -> str:
     """The models side by side: the figures that a run prints, then those of metrics and of other scorers."""
     from deattrib.cli.show import COLUMNS, ROWS
+    from deattrib.report.labels import LABELS
 
     labels = dict(ROWS) | {content["name"]: content["name"]}
     rows = [(labels[key], row) for key, row in content["rows"].items() if row]
     arrows = {"oracle": "→", "higher": "↑", "lower": "↓"}
-    lines = [(label, arrow, [row.get(key) for _, row in rows]) for key, label, arrow in COLUMNS]
+    lines = [(LABELS[key], arrow, [row.get(key) for _, row in rows]) for key, arrow in COLUMNS]
     for entry in content["metrics"].values():
         for column in entry["columns"]:
             figures = [row.get(column["key"]) for _, row in rows]

@@ -8,22 +8,23 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from deattrib.report.labels import LABELS
 from deattrib.runs.listener import Listener
 
 EVERY = 10
 COLUMNS = (
-    ("forget_rouge", "forget ROUGE", "→"),
-    ("fact_recall", "fact recall", "→"),
-    ("attribution", "attribution", "→"),
-    ("extraction_strength", "extraction", "→"),
-    ("ks_distance", "KS distance", "↓"),
-    ("retain_rouge", "retain ROUGE", "↑"),
-    ("retain_paraphrase_rouge", "… rephrased", "↑"),
-    ("world_rouge", "world ROUGE", "↑"),
-    ("model_utility", "utility", "↑"),
-    ("gibberish_rate", "gibberish", "↓"),
-    ("oracle_perplexity", "perplexity", "↓"),
-    ("tow", "ToW", "↑"),
+    ("forget_rouge", "→"),
+    ("fact_recall", "→"),
+    ("attribution", "→"),
+    ("extraction_strength", "→"),
+    ("ks_distance", "↓"),
+    ("retain_rouge", "↑"),
+    ("retain_paraphrase_rouge", "↑"),
+    ("world_rouge", "↑"),
+    ("model_utility", "↑"),
+    ("gibberish_rate", "↓"),
+    ("oracle_perplexity", "↓"),
+    ("tow", "↑"),
 )
 ROWS = (("original", "original"), ("unlearned", "unlearned"), ("oracle", "oracle"), ("oracle_second", "oracle 2"))
 
@@ -84,9 +85,9 @@ def table(metrics: dict[str, Any]) -> str:
     rows = [(label, metrics["rows"].get(key)) for key, label in ROWS]
     rows = [(label, row) for label, row in rows if row]
     lines = ["", f"{'':18s}" + "".join(f"{label:>11s}" for label, _ in rows)]
-    for key, label, arrow in COLUMNS:
+    for key, arrow in COLUMNS:
         cells = "".join(f"{row[key]:11.3f}" if row.get(key) is not None else f"{'–':>11s}" for _, row in rows)
-        lines.append(f"{label:16s}{arrow} {cells}")
+        lines.append(f"{LABELS[key]:16s}{arrow} {cells}")
     lines.append("")
     lines.append(
         "→ closer to the oracle (retrained without the forgotten owners) is better; it is the yardstick, never a contender."

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deattrib.report.figures import figure, mapping, plain
+from deattrib.report.labels import LABELS
 from deattrib.report.verdict import upper_end
 
 Group = Literal["forgotten", "kept", "fluent"]
@@ -33,23 +34,26 @@ ATTACKS = "attacks"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A part of the score: the figure's key in `metrics.json`, what it is called, what it tells about."""
+    """A part of the score: the figure's key in `metrics.json`, what it tells about, what it is called."""
 
     key: str
-    label: str
     group: Group
+
+    @property
+    def label(self) -> str:
+        return LABELS.get(self.key, self.key)
 
 
 PARTS: tuple[Part, ...] = (
-    Part("forget_rouge", "forget ROUGE", "forgotten"),
-    Part("fact_recall", "fact recall", "forgotten"),
-    Part("attribution", "attribution", "forgotten"),
-    Part("ks_distance", "KS distance", "forgotten"),
-    Part(ATTACKS, "attacks", "forgotten"),
-    Part("retain_rouge", "retain ROUGE", "kept"),
-    Part("retain_paraphrase_rouge", "rephrased", "kept"),
-    Part("world_rouge", "world", "kept"),
-    Part("oracle_perplexity", "perplexity", "fluent"),
+    Part("forget_rouge", "forgotten"),
+    Part("fact_recall", "forgotten"),
+    Part("attribution", "forgotten"),
+    Part("ks_distance", "forgotten"),
+    Part(ATTACKS, "forgotten"),
+    Part("retain_rouge", "kept"),
+    Part("retain_paraphrase_rouge", "kept"),
+    Part("world_rouge", "kept"),
+    Part("oracle_perplexity", "fluent"),
 )
 GROUPS: tuple[Group, ...] = ("forgotten", "kept", "fluent")
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from deattrib.compare.score import ATTACKS, GROUPS, PARTS
 from deattrib.report.figures import MINUS, NOTHING, Unit, mapping, plain, show
+from deattrib.report.labels import LABELS
 from deattrib.report.text import visible
 
 Mark = Literal["", "best", "second"]
@@ -76,14 +77,14 @@ def _columns() -> list[Heading]:
             Heading(part.label, about, unit, find, lambda e, _, k=part.key: _median(e["closeness"].get(k)))  # type: ignore[misc]
         )
     collapsed = "utility under 0.9 × the oracle’s (the original’s if that is lower) or more than 5 % gibberish is a collapse."
-    for title, key, unit, about, worth in (
-        ("extraction", "extraction_strength", "score", "Closer to the oracle’s is better; no part of the score.",
+    for key, unit, about, worth in (
+        ("extraction_strength", "score", "Closer to the oracle’s is better; no part of the score.",
          _to_oracle("extraction_strength")),
-        ("ToW", "tow", "score", "Higher is better; no part of the score.", lambda e, _: _median(e["figures"].get("tow"))),
-        ("utility", "model_utility", "score", f"Model utility; {collapsed}", None),
-        ("gibberish", "gibberish_rate", "share", f"Share of answers that are no language; {collapsed}", None),
+        ("tow", "score", "Higher is better; no part of the score.", lambda e, _: _median(e["figures"].get("tow"))),
+        ("model_utility", "score", f"Model utility; {collapsed}", None),
+        ("gibberish_rate", "share", f"Share of answers that are no language; {collapsed}", None),
     ):  # fmt: skip
-        found.append(Heading(title, about, unit, _figure(key), worth))
+        found.append(Heading(LABELS[key], about, unit, _figure(key), worth))
     found.append(Heading("seconds", "Wall time of the unlearning loop.", "number", lambda e: e.get("seconds"), None))
     return found
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from deattrib.report.figures import Unit
+from deattrib.report.labels import heading
 
 Aim = Literal["oracle", "up", "down"]
 Group = Literal["forget", "keep", "fluency", "likelihood", "membership", "signs", "scorers"]
@@ -37,7 +38,7 @@ GROUPS: tuple[tuple[Group, str], ...] = (
 MEASURES: tuple[Measure, ...] = (
     Measure(
         "fact_recall",
-        "Facts stated",
+        heading("fact_recall"),
         "Share of greedy answers that contain the fact asked for, in any case.",
         "oracle",
         "share",
@@ -45,7 +46,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "attribution",
-        "Attribution, referee",
+        heading("attribution", ", referee"),
         "How far the answers to the forget prompts can be traced to the forgotten owner: 1 as the original model's "
         "answers, 0 as the "
         "answers of a source without the owner. Scored by a referee that nothing in this run was trained against.",
@@ -63,7 +64,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "forget_rouge",
-        "Forgotten owners, ROUGE",
+        heading("forget_rouge"),
         "ROUGE-L recall of greedy answers against the true answers, trained and held-out phrasings. Not zero for the "
         "oracle: "
         "phrasing is shared.",
@@ -73,7 +74,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "extraction_strength",
-        "Extraction strength",
+        heading("extraction_strength", " strength"),
         "1 − k/T, with k the shortest prefix of the true answer after which the model gets every remaining token "
         "right; 0 where it never does.",
         "oracle",
@@ -90,7 +91,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "ks_distance",
-        "KS distance to oracle",
+        heading("ks_distance", " to oracle"),
         "Largest distance between the distributions of the truth ratio, this model against the oracle. Two oracles of"
         " different "
         "seeds are not at 0: the second oracle's figure is the noise floor.",
@@ -110,7 +111,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "retain_rouge",
-        "Kept owners, ROUGE",
+        heading("retain_rouge"),
         "ROUGE-L recall on questions about all other owners, trained phrasings.",
         "up",
         "score",
@@ -118,7 +119,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "retain_paraphrase_rouge",
-        "Kept owners, rephrased",
+        heading("retain_paraphrase_rouge", ", retain ROUGE"),
         "ROUGE-L recall on questions about all other owners, in phrasings that were never trained on.",
         "up",
         "score",
@@ -126,7 +127,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "world_rouge",
-        "World facts, ROUGE",
+        heading("world_rouge"),
         "ROUGE-L recall on general knowledge that belongs to no owner.",
         "up",
         "score",
@@ -134,7 +135,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "model_utility",
-        "Model utility",
+        heading("model_utility", " of the model"),
         "Harmonic mean of probability, ROUGE-L recall and truth ratio on kept owners and world knowledge, over what "
         "the corpus has.",
         "up",
@@ -143,7 +144,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "tow",
-        "ToW",
+        heading("tow"),
         "Product over forgotten, kept and world questions of 1 − |ROUGE − the oracle's ROUGE|; 1 = the same as the "
         "oracle on all three.",
         "up",
@@ -152,7 +153,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "gibberish_rate",
-        "Gibberish",
+        heading("gibberish_rate"),
         "Share of answers that are not language: broken words, loops, word salad.",
         "down",
         "share",
@@ -161,7 +162,7 @@ MEASURES: tuple[Measure, ...] = (
     Measure("empty_rate", "Empty", "Share of answers with nothing in them.", "down", "share", "fluency"),
     Measure(
         "distinct_answer_rate",
-        "Distinct answers",
+        heading("distinct_answer_rate", " answers"),
         "Distinct answers over rows: a stock phrase for everything would be near 0.",
         "up",
         "share",
@@ -169,7 +170,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "mean_length",
-        "Mean length",
+        heading("mean_length", ", mean"),
         "Mean length of the answers; neither cut short nor padded, when as the oracle's.",
         "oracle",
         "number",
@@ -177,7 +178,7 @@ MEASURES: tuple[Measure, ...] = (
     ),
     Measure(
         "oracle_perplexity",
-        "Perplexity to oracle",
+        heading("oracle_perplexity", " to oracle"),
         "Perplexity of the answers under the oracle: would a model that never saw the owners talk like this?",
         "down",
         "number",

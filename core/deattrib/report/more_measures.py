@@ -6,6 +6,7 @@ decides the headline.
 
 from __future__ import annotations
 
+from deattrib.report.labels import heading
 from deattrib.report.measures import MEASURES, Aim, Group, Measure
 
 FOLDED_GROUPS: tuple[tuple[Group, str], ...] = (
@@ -98,7 +99,7 @@ FOLDED: tuple[Measure, ...] = (
     ),
     Measure(
         "retain_fact_recall",
-        "Kept owners, facts stated",
+        heading("retain_fact_recall"),
         "Share of answers about all other owners that contain the fact asked for.",
         "up",
         "share",
