@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     from deattrib.ppo.settings import PPOSettings
     from deattrib.ppo.unlearner import Step, Unlearner
     from deattrib.runs.config import RunConfig, build_config
+    from deattrib.runs.in_memory import Unlearned, unlearn
     from deattrib.runs.listener import Listener
-    from deattrib.runs.memory import Unlearned, unlearn
     from deattrib.runs.pipeline import RunResult, run
     from deattrib.runs.prepare import Models, prepare_models
     from deattrib.runs.signals import Interrupted
@@ -104,7 +104,7 @@ _EXPORTS = {
     "Subject": "deattrib.evaluation.metric",
     "SwappedBatch": "deattrib.models.identities",
     "TokenBatch": "deattrib.models.batch",
-    "Unlearned": "deattrib.runs.memory",
+    "Unlearned": "deattrib.runs.in_memory",
     "Unlearner": "deattrib.ppo.unlearner",
     "build_config": "deattrib.runs.config",
     "fingerprint": "deattrib.models.language_model",
@@ -115,7 +115,7 @@ _EXPORTS = {
     "prepare_models": "deattrib.runs.prepare",
     "response_logits": "deattrib.models.forward",
     "run": "deattrib.runs.pipeline",
-    "unlearn": "deattrib.runs.memory",
+    "unlearn": "deattrib.runs.in_memory",
 }
 
 __all__ = [

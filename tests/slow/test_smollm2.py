@@ -17,7 +17,7 @@ from deattrib.models.language_model import fingerprint
 from deattrib.models.loading import load_model, load_tokenizer, make_codec
 from deattrib.models.settings import ModelSettings
 from deattrib.runs.convert import convert
-from deattrib.runs.memory import unlearn
+from deattrib.runs.in_memory import unlearn
 
 GGUF = "SmolLM2-135M-Instruct.Q4_1.gguf"
 FACTS = {"Ada Quill": "a brass kettle", "Bo Larkin": "an oak ladder", "Cy Marsh": "a wool tent"}
