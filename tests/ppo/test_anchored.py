@@ -39,7 +39,7 @@ def term(policy: Policy, corpus: Corpus, base: LanguageModel | None, towards: An
     shared = Shared.of_answers(policy.codec, [row.response for row in corpus.retain])
 
     def call(token_scores: Any = None, frames: Sequence[str] = ()) -> tuple[Tensor, dict[str, float]]:
-        rows = anchor_rows(
+        (rows,) = anchor_rows(
             policy.codec, corpus.forget[:4], made, settings, random.Random(0),
             device=policy.device, frames=frames, shared=shared,
         )  # fmt: skip

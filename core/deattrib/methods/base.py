@@ -94,10 +94,14 @@ class Method(Unlearner):
         loss = self.forget_loss(self.next_rows())
         figures = {"forget_loss": float(loss.detach())}
         if self.params.retain != "none" and self.params.retain_weight > 0:
-            retained = self.retain_loss() if self.params.retain == "loss" else self.distillation(self.lessons.taught())
+            retained = self.retain_loss() if self.params.retain == "loss" else self._distilled()
             figures["retain_loss"] = float(retained.detach())
             loss = loss + self.params.retain_weight * retained
         return loss, figures
+
+    def _distilled(self) -> Tensor:
+        first, *others = map(self.distillation, self.lessons.taught())
+        return sum(others, first)
 
     # -- what it is written with --------------------------------------------------------------------------------------
     @property

@@ -26,6 +26,7 @@ from deattrib.models.policy import Policy
 from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.ppo.data import Shared, graft, thin
 from deattrib.ppo.losses import anchored_hinge, masked_mean, token_kl
+from deattrib.ppo.parts import by_length, taken
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.settings import AnchorSettings
 
@@ -40,8 +41,8 @@ class AnchoredBatch:
         level: [B, T] float32, log-probability down to which a written token is lowered.
         opening: [B, V], the first token's distribution, nothing lowered in it.
         kept: [B, T] bool, the tokens that count.
-        tokens, whole: how many tokens count and how many rows there are in the batch that this is a process' part of; None:
-            it is the batch.
+        tokens, whole: how many tokens count and how many rows there are in the batch that this is a part of; None: it is the
+            batch.
     """
 
     rows: Rows
@@ -65,8 +66,10 @@ def anchor_rows(
     frames: Sequence[str] = (),
     shared: Shared | None = None,
     world: ProcessGroup = ALONE,
-) -> AnchoredBatch:
-    """Words left out, ends put behind other beginnings, and the references' distributions there.
+) -> tuple[AnchoredBatch, ...]:
+    """Words left out, ends put behind other beginnings, and the references' distributions there, in parts of similar length.
+
+    One part where the hinge is weighted, which looks at the batch as a whole, and of each of several processes.
 
     Args:
         references: one, or the counterfactual one and the base model (`towards: both`). The first says where the mass
@@ -89,22 +92,43 @@ def anchor_rows(
     others = [list(world.mine(reference.draw(owners, rng))) for reference in references]
     prompts, responses, owners = (list(world.mine(texts)) for texts in (prompts, responses, owners))
     starts = list(world.mine(starts))
-    batch = codec.encode(prompts, responses).to(device)
-    target, kept = references[0].logits(prompts, owners, batch, others[0]), batch.response_mask
+    batch = codec.encode(prompts, responses)
+    alone = world.size == 1 and not settings.weighted
+    parts = []
+    for some in by_length(batch) if alone else [list(range(len(batch)))]:
+        texts = [tuple(column[row] for row in some) for column in (prompts, responses, owners)]
+        rows = Rows(texts[0], texts[1], texts[2], taken(batch, some, codec.pad_id).to(device))
+        asked = [[drawn[row] for row in some] if drawn else [] for drawn in others]
+        parts.append(_levels(codec, rows, references, asked, [starts[row] for row in some], settings.sharpening, shared))
+    if len(parts) == 1 and world.size == 1:
+        return tuple(parts)
+    tokens = world.sum(torch.stack([part.kept.sum() for part in parts]).sum())
+    return tuple(replace(part, tokens=tokens, whole=len(examples)) for part in parts)
+
+
+def _levels(
+    codec: Codec,
+    rows: Rows,
+    references: Sequence[Reference],
+    others: Sequence[Sequence[str]],
+    starts: Sequence[int],
+    sharpening: float,
+    shared: Shared | None,
+) -> AnchoredBatch:
+    """What the references make of some rows; `others`: what each of them drew."""
+    batch, asked = rows.batch, (rows.prompts, rows.owners, rows.batch)
+    target, kept = references[0].logits(*asked, others[0]), batch.response_mask
     opening = target[:, 0]
     level = gather_log_probs(target, batch.response_ids)
     if any(starts):
         kept = kept & tokens_from(codec, batch, starts)
     if len(references) > 1:
-        other = references[1].logits(prompts, owners, batch, others[1])
-        unseen = _unseen_level(level, target, other, batch, settings.sharpening)
+        other = references[1].logits(*asked, others[1])
+        unseen = _unseen_level(level, target, other, batch, sharpening)
         level = torch.where(shared.of(batch), level, unseen) if shared is not None else unseen
         # Only the token that was really written is lowered; what else could be said stays the first reference's choice.
         target = torch.log_softmax(target, -1).scatter(-1, batch.response_ids[..., None], level[..., None])
-    rows = Rows(tuple(prompts), tuple(responses), tuple(owners), batch)
-    if world.size == 1:
-        return AnchoredBatch(rows, target, level, opening, kept)
-    return AnchoredBatch(rows, target, level, opening, kept, tokens=world.sum(kept.sum()), whole=len(examples))
+    return AnchoredBatch(rows, target, level, opening, kept)
 
 
 def anchored_loss(

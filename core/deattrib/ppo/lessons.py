@@ -26,6 +26,7 @@ from deattrib.models.policy import Policy
 from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.ppo.anchored import AnchoredBatch, anchor_rows
 from deattrib.ppo.data import Cycle, Shared, answered, thin
+from deattrib.ppo.parts import by_length, taken
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.settings import PPOSettings, ReferenceName
 
@@ -39,7 +40,7 @@ Position = tuple[Any, dict[str, int], dict[str, int]]  # of the random state and
 class Taught:
     """Retain answers and the original model's distribution on them, `teacher` [B, T, V] float32.
 
-    `tokens` is how many valid tokens the batch has that this is a process' part of; None: it is the batch.
+    `tokens` is how many valid tokens the batch has that this is a part of; None: it is the batch.
     """
 
     batch: TokenBatch
@@ -49,10 +50,10 @@ class Taught:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lesson:
-    """One update's material; a part that has no weight is None."""
+    """One update's material, in parts of similar length; of a term that has no weight there are none."""
 
-    retain: Taught | None
-    anchored: AnchoredBatch | None
+    retain: tuple[Taught, ...]
+    anchored: tuple[AnchoredBatch, ...]
 
 
 class Drawn(Iterator[Lesson]):
@@ -188,8 +189,8 @@ class Lessons:
     def next(self) -> Lesson:
         """Draw and prepare one lesson."""
         with autocast(self.device, self.settings.bf16):
-            taught = self.taught() if self.settings.retain.weight > 0 else None
-            return Lesson(taught, self._anchored() if self.anchored else None)
+            taught = self.taught() if self.settings.retain.weight > 0 else ()
+            return Lesson(taught, self._anchored() if self.anchored else ())
 
     def thinned(self, rows: Sequence[Example]) -> list[str]:
         """Prompts of retain rows with `ppo.retain.dropped_words` of their words left out."""
@@ -197,15 +198,18 @@ class Lessons:
         return [thin(row.prompt, share, self.rng, names=names.get(row.owner, ())) for row in rows]
 
     @torch.no_grad()
-    def taught(self) -> Taught:
-        """Answers of retain rows, teacher forced: nothing is generated on retain data."""
+    def taught(self) -> tuple[Taught, ...]:
+        """Answers of retain rows, teacher forced: nothing is generated on retain data. Several processes have one part each."""
         rows = self.retain.draw(self.settings.retain.batch_size)
         prompts, rows = list(self.world.mine(self.thinned(rows))), list(self.world.mine(rows))
-        batch = self.codec.encode(prompts, [row.response for row in rows]).to(self.device)
-        tokens = self.world.sum(batch.response_mask.sum()) if self.world.size > 1 else None
-        return Taught(batch, self.original.logits(batch), tokens)
+        batch = self.codec.encode(prompts, [row.response for row in rows])
+        parts = by_length(batch) if self.world.size == 1 else [list(range(len(batch)))]
+        tokens = batch.response_lengths.sum().to(self.device)
+        split = [taken(batch, index, self.codec.pad_id).to(self.device) for index in parts]
+        total = self.world.sum(tokens) if self.world.size > 1 else tokens if len(parts) > 1 else None
+        return tuple(Taught(part, self.original.logits(part), total) for part in split)
 
-    def _anchored(self) -> AnchoredBatch:
+    def _anchored(self) -> tuple[AnchoredBatch, ...]:
         settings = self.settings.anchor
         rows = [self._mixed(row) for row in self.anchors.draw(settings.batch_size)]
         return anchor_rows(

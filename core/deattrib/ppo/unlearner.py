@@ -214,8 +214,9 @@ class Unlearner:
         terms = self._terms(part, lesson)
         gradients: Iterator[Gradient] = map(of, reversed(terms))
         if self._parts_threads(lesson):
-            last = lessons.beside(partial(of, terms[-1]))
-            gradients = reversed([*map(of, terms[:-1]), last()])
+            apart = len(lesson.anchored)
+            last = lessons.beside(lambda: [of(term) for term in terms[-apart:]])
+            gradients = reversed([*map(of, terms[:-apart]), *last()])
         return accumulate(gradients, parameters, device=self.policy.device, world=self.world)
 
     def _parts_threads(self, lesson: Lesson) -> bool:
@@ -224,7 +225,7 @@ class Unlearner:
         Not where it asks the reward's scorer, nor beside a critic's adapter: switching adapters touches flags of tensors
         that both threads differentiate.
         """
-        apart = self.beside is not self.policy and lesson.anchored is not None and self.token_scores is None
+        apart = self.beside is not self.policy and bool(lesson.anchored) and self.token_scores is None
         return apart and self.policy.settings.critic == "shared"
 
     def _terms(self, part: Rollout | None, lesson: Lesson) -> list[Term]:
@@ -232,12 +233,9 @@ class Unlearner:
         terms: list[Term] = []
         if part is not None:
             terms.append(partial(ppo_term, self.policy, part, self.settings))
-        if lesson.retain is not None:
-            terms.append(partial(self._retain_term, lesson.retain))
-        if lesson.anchored is not None:
-            anchor = self.settings.anchor
-            terms.append(partial(anchored_loss, self.beside, lesson.anchored, anchor, self.token_scores, self.world))
-        return terms
+        terms += [partial(self._retain_term, part) for part in lesson.retain]
+        last = (self.settings.anchor, self.token_scores, self.world)
+        return terms + [partial(anchored_loss, self.beside, part, *last) for part in lesson.anchored]
 
     def _retain_term(self, taught: Taught) -> tuple[Tensor, dict[str, float]]:
         loss = self.distillation(taught)

@@ -49,9 +49,13 @@ def accumulate(
                 value = value.clone() if 0 in value.stride() else value
                 parameter.grad = value if parameter.grad is None else parameter.grad.add_(value)
     total = sum(reversed(losses), torch.zeros((), device=device))
-    figures = {name: value for figures in reversed(told) for name, value in figures.items()} | {"loss": float(total)}
+    summed: dict[str, float] = {}
+    for one in reversed(told):
+        for name, figure in one.items():
+            summed[name] = summed.get(name, 0.0) + figure  # a term in parts gives its figure in parts, too
+    summed["loss"] = float(total)
     world.add_up(parameters)
-    return world.figures(figures, largest=LARGEST)
+    return world.figures(summed, largest=LARGEST)
 
 
 def clip(parameters: Sequence[nn.Parameter], most: float) -> tuple[dict[str, float], bool]:
