@@ -29,7 +29,8 @@ else
     arguments=("$config" --output "$folder")
 fi
 
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+nodes=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+head=${nodes%%$'\n'*}
 srun torchrun \
     --nnodes "$SLURM_NNODES" \
     --nproc_per_node "$SLURM_GPUS_ON_NODE" \

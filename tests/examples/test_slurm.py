@@ -11,7 +11,8 @@ import pytest
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "slurm.sh"
 PROGRAMS = {
-    "scontrol": 'echo node-a; echo node-b; test "$*" = "show hostnames node-[a-b]"',
+    # More names than a pipe holds: a reader that leaves after the first would end this program, and with it the job.
+    "scontrol": 'test "$*" = "show hostnames node-[a-b]" || exit 1; echo node-a; exec seq 20000',
     "srun": '"$@"',
     "torchrun": 'printf "%s\\n" "threads $OMP_NUM_THREADS" "cache $DEATTRIB_CACHE" "$@"',
 }
