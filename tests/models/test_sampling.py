@@ -120,3 +120,42 @@ def test_the_mode_is_put_back(tiny_llama: nn.Module, tiny_codec: Codec) -> None:
     tiny_llama.train()
     model.generate(PROMPTS[:1], max_new_tokens=2)
     assert tiny_llama.training
+
+
+class KeepsSines(nn.Module):
+    """As code from the hub may do: what the first pass makes of the positions is kept for those that follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(5))
+        self.kept: Tensor | None = None
+
+    def forward(self, *, input_ids: Tensor, past_key_values: Any = None, **_: Any) -> Any:
+        if self.kept is None:
+            self.kept = torch.arange(5.0).sin()
+        return SimpleNamespace(logits=(self.weight * self.kept).expand(len(input_ids), 1, 5), past_key_values=1)
+
+
+def test_what_a_pass_leaves_in_a_model_serves_one_with_gradients() -> None:
+    model = KeepsSines()
+    one = torch.ones(2, 1, dtype=torch.int64)
+    sample(model, one, one[:, 0], max_new_tokens=2, temperature=0.0, stop_ids=(), pad_id=0)
+    model(input_ids=one).logits.sum().backward()
+    assert model.weight.grad is not None and torch.equal(model.weight.grad, 2 * torch.arange(5.0).sin())
+
+
+@pytest.mark.parametrize("rope", [{"rope_type": "default"}, {"rope_type": "dynamic", "factor": 2.0}, {"rope_type": "longrope"}])
+def test_a_model_is_trained_after_it_was_sampled_from(rope: dict[str, Any]) -> None:
+    """Those that make their frequencies anew as a text grows keep them in the module."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    if rope["rope_type"] == "longrope":
+        rope = {**rope, "short_factor": [1.0] * 4, "long_factor": [2.0] * 4, "original_max_position_embeddings": 8}
+    sizes = {"vocab_size": 20, "hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = LlamaConfig(**sizes, max_position_embeddings=32, rope_parameters={"rope_theta": 10_000.0, **rope})
+    model = LlamaForCausalLM(config)
+    ids = torch.arange(24).reshape(2, 12) % 20
+    batch = sample(model, ids, torch.tensor([12, 12]), max_new_tokens=15, temperature=0.0, stop_ids=(), pad_id=0)
+    assert not any(value.is_inference() for value in (batch.response_ids, batch.response_lengths))
+    model(input_ids=torch.cat([ids, batch.response_ids], 1)).logits.sum().backward()
+    assert all(value.grad is not None for value in model.parameters())

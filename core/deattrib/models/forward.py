@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deattrib.models.batch import TokenBatch
+from deattrib.models.kernels import short_attention
 from deattrib.models.wide import is_wide, log_probs_of
 
 
@@ -56,14 +57,15 @@ def _through(model: nn.Module, batch: TokenBatch, *, whole: bool) -> tuple[Tenso
 
     handle = head.register_forward_pre_hook(capture)
     try:
-        # The last response token predicts nothing that is needed, so it is not fed.
-        output = model(
-            input_ids=batch.input_ids[:, :-1],
-            attention_mask=batch.attention_mask[:, :-1],
-            position_ids=batch.position_ids[:, :-1],
-            logits_to_keep=steps,
-            use_cache=False,
-        )
+        with short_attention(model, batch.input_ids.shape[1]):
+            # The last response token predicts nothing that is needed, so it is not fed.
+            output = model(
+                input_ids=batch.input_ids[:, :-1],
+                attention_mask=batch.attention_mask[:, :-1],
+                position_ids=batch.position_ids[:, :-1],
+                logits_to_keep=steps,
+                use_cache=False,
+            )
     finally:
         handle.remove()
     logits: Tensor = output.logits

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from deattrib.errors import ConfigError
+from deattrib.models.kernels import SameKernels
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -47,4 +48,11 @@ def recomputing(model: nn.Module, enabled: bool) -> Iterator[None]:
 
 def _again(forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
     # Nothing is drawn in eval mode, so there is no random state to put back.
-    return checkpoint(forward, *arguments, use_reentrant=False, preserve_rng_state=False, **named)
+    return checkpoint(
+        forward,
+        *arguments,
+        use_reentrant=False,
+        preserve_rng_state=False,
+        context_fn=lambda: (nullcontext(), SameKernels()),
+        **named,
+    )
