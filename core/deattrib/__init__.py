@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deattrib.attacks.base import Attack, AttackResult, AttackSubject
     from deattrib.attribution.attributor import Attributor
+    from deattrib.attribution.context import ScorerContext
     from deattrib.attribution.guard import GuardedScorer
     from deattrib.attribution.hookspecs import AttributionReward, hookimpl
     from deattrib.attribution.plugins import PluginRegistry, make_scorer
-    from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
+    from deattrib.attribution.scorer import Row, Rows, Scorer
     from deattrib.attribution.settings import CalibrationSettings, GuardSettings
     from deattrib.corpus.settings import CorpusSettings, load_corpus
     from deattrib.corpus.types import Corpus, Example
@@ -97,7 +98,7 @@ _EXPORTS = {
     "RunError": "deattrib.errors",
     "RunResult": "deattrib.runs.pipeline",
     "Scorer": "deattrib.attribution.scorer",
-    "ScorerContext": "deattrib.attribution.scorer",
+    "ScorerContext": "deattrib.attribution.context",
     "ScorerError": "deattrib.errors",
     "Span": "deattrib.ppo.search",
     "Step": "deattrib.ppo.unlearner",

@@ -7,19 +7,13 @@ cache, named by a hash of everything it was fitted from.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import tempfile
-import warnings
-from collections.abc import Mapping
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deattrib import Rows, ScorerContext, TokenBatch, fingerprint, load_language_model, response_logits
+from deattrib_scorers._code import code_digest
 
 
 class CausalBackend:
@@ -48,11 +42,20 @@ class CausalBackend:
         self.model: Any = get_peft_model(self._model(), config)
         self.head = nn.Linear(self.model.config.get_text_config().hidden_size, classes, device=device)
         ids, counts = _compact(rows, keep)
-        path = self._path(ids, labels, classes)
-        if path is None or not self._load(path):
+        content = {
+            "rows": [ids, labels.tolist(), classes],
+            "params": self.params.model_dump(mode="json"),
+            "model": fingerprint(self.model),  # with its fresh adapter, which follows from the seed
+            "code": code_digest(),
+        }
+
+        def train() -> dict[str, Tensor]:
             self._train(ids, counts, labels, generator)
-            if path is not None:
-                self._save(path)
+            return self._tensors()
+
+        fitted = self.context.keep("classifier", content, train)
+        for name, value in self._tensors().items():
+            value.copy_(fitted[name])
         self.model.eval().requires_grad_(False)
         self.head.requires_grad_(False)
 
@@ -75,64 +78,9 @@ class CausalBackend:
                 loss.backward()
                 optimiser.step()
 
-    # -- kept by content ----------------------------------------------------------------------------------------------
-    def _path(self, ids: list[list[int]], labels: Tensor, classes: int) -> Path | None:
-        if self.context.cache is None:
-            return None
-        content = {
-            "rows": [ids, labels.tolist(), classes],
-            "params": self.params.model_dump(mode="json"),
-            "seed": self.context.seed,
-            "codec": self.context.codec.fingerprint(),
-            "device": self.context.device.type,
-            "model": fingerprint(self.model),  # with its fresh adapter, which follows from the seed
-            "versions": [version(name) for name in ("deattrib", "torch", "transformers", "peft")],
-        }
-        key = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
-        return self.context.cache / "scorers" / f"classifier-{key}.safetensors"
-
     def _tensors(self) -> dict[str, Tensor]:
         adapter = {name: value.data for name, value in self.model.named_parameters() if ".lora_" in name}
         return adapter | {f"head.{name}": value.data for name, value in self.head.named_parameters()}
-
-    def _load(self, path: Path) -> bool:
-        """Whether a fitted classifier was there; one that cannot be read, or was changed, is fitted again."""
-        from safetensors import SafetensorError, safe_open
-
-        if not path.is_file():
-            return False
-        try:
-            with safe_open(path, framework="pt") as file:
-                saved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dictionary
-                stored = (file.metadata() or {}).get("digest")
-        except (OSError, SafetensorError):
-            return False
-        if stored != _digest(saved):
-            return False
-        mine = self._tensors()
-        if saved.keys() != mine.keys() or any(saved[name].shape != value.shape for name, value in mine.items()):
-            return False
-        for name, value in mine.items():
-            value.copy_(saved[name])
-        return True
-
-    def _save(self, path: Path) -> None:
-        """Beside, then renamed: a reader sees the whole file or none. A cache that cannot be written costs a warning."""
-        from safetensors import SafetensorError
-        from safetensors.torch import save_file
-
-        values = {name: value.detach().cpu().contiguous() for name, value in self._tensors().items()}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-                staged = Path(folder) / path.name
-                save_file(values, staged, {"digest": _digest(values)})
-                staged.replace(path)
-        except (OSError, SafetensorError) as error:
-            warnings.warn(
-                f"The fitted classifier is not kept for another time: {path}: {error}. DEATTRIB_CACHE says where the cache is.",
-                stacklevel=3,
-            )
 
     def _read(self, ids: list[list[int]]) -> Tensor:
         """[B, T + 1, classes]: logits after 0, 1, ... T kept tokens."""
@@ -152,15 +100,6 @@ class CausalBackend:
             index = kept[start : start + 64, :, None].expand(-1, -1, logits.shape[-1])
             parts.append(torch.log_softmax(logits.gather(1, index), -1))
         return torch.cat(parts)
-
-
-def _digest(values: Mapping[str, Tensor]) -> str:
-    """So that what was changed on the disk is not believed."""
-    found = hashlib.sha256()
-    for name in sorted(values):
-        found.update(f"{name} {values[name].dtype} {list(values[name].shape)}".encode())
-        found.update(values[name].numpy().tobytes())
-    return found.hexdigest()
 
 
 def _compact(rows: Rows, keep: Tensor) -> tuple[list[list[int]], Tensor]:

@@ -109,6 +109,17 @@ class Directions:
             return self
         return self._changed(self.owners, lambda values: (values * count).sub_(values.sum(0)).div_(count - 1))
 
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them by name, whose order is that of the matrices and vectors: sums over these are taken in that order."""
+        found: dict[str, Tensor] = {}
+        for number, (name, matrix) in enumerate(self.matrices.items()):
+            for part in ("core", "left", "right"):
+                if (value := getattr(matrix, part)) is not None:
+                    found[f"{number:06}/{part}/{name}"] = value
+        for number, (name, vector) in enumerate(self.vectors.items()):
+            found[f"{number:06}/vector/{name}"] = vector
+        return found
+
     def _changed(self, owners: tuple[str, ...], change: Callable[[Tensor], Tensor]) -> Directions:
         """Other directions of the same matrices and vectors."""
         matrices = {name: Matrix(change(m.core), m.left, m.right) for name, m in self.matrices.items()}
@@ -128,6 +139,17 @@ def stacked(
             vectors[name] = values
         else:
             matrices[name] = Matrix(values, *projection.get(name, (None, None)))
+    return Directions(tuple(owners), matrices, vectors)
+
+
+def from_tensors(owners: Sequence[str], tensors: Mapping[str, Tensor], device: torch.device) -> Directions:
+    """`Directions.tensors` turned back."""
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key in sorted(tensors):
+        _, part, name = key.split("/", 2)
+        parts.setdefault(name, {})[part] = tensors[key].to(device)
+    matrices = {name: Matrix(**found) for name, found in parts.items() if "core" in found}
+    vectors = {name: found["vector"] for name, found in parts.items() if "vector" in found}
     return Directions(tuple(owners), matrices, vectors)
 
 

@@ -8,7 +8,7 @@ share and every prefix is a running sum. What differs is how the directions are 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,9 +16,10 @@ import torch
 from pydantic import BaseModel, Field
 from torch import Tensor, nn
 
-from deattrib import LanguageModel, Rows, Scorer, ScorerContext, ScorerError, TokenBatch, load_language_model
-from deattrib_scorers._directions import Directions
-from deattrib_scorers._factors import Factors, gradient_factors
+from deattrib import LanguageModel, Rows, Scorer, ScorerContext, ScorerError, TokenBatch, fingerprint, load_language_model
+from deattrib_scorers._code import code_digest
+from deattrib_scorers._directions import Directions, from_tensors
+from deattrib_scorers._factors import gradient_factors
 from deattrib_scorers._sites import Site, find_sites
 from deattrib_scorers._tangents import Derivative, token_derivatives
 
@@ -76,7 +77,7 @@ class DirectionScorer(Scorer):
         made = []
         for name, weight in zip(self.params.checkpoints, self.checkpoint_weights(), strict=True):
             with torch.no_grad(), self.model(name, fitting=True) as module:
-                directions = self.make_directions(context, module, self.sites(module))
+                directions = self._kept_directions(context, module)
             made.append(Checkpoint(name, self._finished(directions, weight, context)))
         self.checkpoints = made
 
@@ -102,6 +103,25 @@ class DirectionScorer(Scorer):
     def make_directions(self, context: ScorerContext, module: nn.Module, sites: tuple[Site, ...]) -> Directions:
         """One direction per owner, in the order of `context.owners`."""
         raise NotImplementedError
+
+    @property
+    def keeps_directions(self) -> bool:
+        """Whether `make_directions` leaves nothing behind but what it returns, so that another process can do without it."""
+        return True
+
+    def _kept_directions(self, context: ScorerContext, module: nn.Module) -> Directions:
+        """Made once, by whichever process or run is first to use this scorer at this model with these rows."""
+        if not self.keeps_directions:
+            return self.make_directions(context, module, self.sites(module))
+        content = {
+            "rows": [[owner, [[row.prompt, row.response] for row in rows]] for owner, rows in context.rows_by_owner.items()],
+            "params": self.params.model_dump(mode="json"),
+            "model": fingerprint(module),
+            "class": f"{type(self).__module__}.{type(self).__qualname__}",
+            "code": code_digest(),
+        }
+        made = context.keep(self.name, content, lambda: self.make_directions(context, module, self.sites(module)).tensors())
+        return from_tensors(context.owners, made, context.device)
 
     def _finished(self, directions: Directions, weight: float, context: ScorerContext) -> Directions:
         directions = directions.scaled(weight)
@@ -238,16 +258,6 @@ def position_of(owner: str, owners: Sequence[str], scorer: str) -> int:
     return owners.index(owner)
 
 
-def owner_batches(context: ScorerContext, size: int) -> Iterator[tuple[int, TokenBatch]]:
-    """(number of the owner, some of its rows), rows of similar length together."""
-    for number, examples in enumerate(context.rows_by_owner.values()):
-        ordered = sorted(examples, key=lambda row: len(row.prompt) + len(row.response))
-        for start in range(0, len(ordered), size):
-            some = ordered[start : start + size]
-            batch = context.codec.encode([row.prompt for row in some], [row.response for row in some])
-            yield number, batch.to(context.device)
-
-
 def prefix_by_prefix(score: Callable[[Rows], Tensor], rows: Rows, ends: Tensor) -> Tensor:
     """Scores of prefixes, ends [B, k] -> [B, k], where no running sum gives them: one call per column."""
     batch, columns = rows.batch, []
@@ -257,33 +267,3 @@ def prefix_by_prefix(score: Callable[[Rows], Tensor], rows: Rows, ends: Tensor) 
         some = TokenBatch(batch.prompt_ids, batch.prompt_lengths, batch.response_ids[:, :width], lengths)
         columns.append(score(Rows(rows.prompts, rows.responses, rows.owners, some)))
     return torch.stack(columns, 1)
-
-
-Summed = dict[str, Tensor]
-
-
-def add_up(
-    totals: list[Summed],
-    number: int,
-    factors: Factors,
-    row_weights: Tensor,
-    outs: Mapping[str, int],
-    reduce: Callable[[str, Factors, Tensor], Tensor] | None = None,
-) -> None:
-    """Add the weighted sum of some rows' gradients to one owner's, by name: vectors [L], matrices [L, R] or `reduce`d."""
-    mine = totals[number]
-    for name in factors.pairs:
-        value = factors.summed(name, outs[name], row_weights) if reduce is None else reduce(name, factors, row_weights)
-        mine[name] = mine[name] + value if name in mine else value
-    for name, vector in factors.vectors.items():
-        value = row_weights.to(vector) @ vector
-        mine[name] = mine[name] + value if name in mine else value
-
-
-def response_means(batch: TokenBatch, exponent: float = 1.0) -> Callable[[Tensor], Tensor]:
-    """Token weights T^-exponent, which at 1 make a sum over the response a mean over it."""
-
-    def weigh(log_probs: Tensor) -> Tensor:
-        return (1.0 / batch.response_lengths.clamp(min=1).to(log_probs) ** exponent)[:, None].expand_as(log_probs)
-
-    return weigh

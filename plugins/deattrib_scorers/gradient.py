@@ -25,17 +25,10 @@ from deattrib import Rows, Scorer, ScorerContext, ScorerError, TokenBatch, hooki
 from deattrib_scorers._adapter import AdapterSpace
 from deattrib_scorers._directions import Directions, project, stacked
 from deattrib_scorers._factors import Factors, gradient_factors
-from deattrib_scorers._linear import (
-    DirectionParams,
-    DirectionScorer,
-    Summed,
-    add_up,
-    owner_batches,
-    prefix_by_prefix,
-    response_means,
-)
+from deattrib_scorers._linear import DirectionParams, DirectionScorer, prefix_by_prefix
 from deattrib_scorers._projection import make_projection
 from deattrib_scorers._sites import Site, weight_shape
+from deattrib_scorers._sums import Summed, add_up, owner_batches, response_means
 
 
 class Gradient(DirectionScorer):

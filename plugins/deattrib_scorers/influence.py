@@ -32,8 +32,9 @@ from deattrib import Scorer, ScorerContext, hookimpl
 from deattrib_scorers._curvature import AdamMoments, Curvature, DiagonalFisher, Ekfac
 from deattrib_scorers._directions import Directions, stacked
 from deattrib_scorers._factors import gradient_factors
-from deattrib_scorers._linear import DirectionParams, DirectionScorer, Summed, add_up, owner_batches, response_means
+from deattrib_scorers._linear import DirectionParams, DirectionScorer
 from deattrib_scorers._sites import Site, weight_shape
+from deattrib_scorers._sums import Summed, add_up, owner_batches, response_means
 
 
 class Influence(DirectionScorer):

@@ -30,9 +30,10 @@ from torch import Tensor, nn
 from deattrib import Rows, Scorer, ScorerContext, ScorerError, TokenBatch, hookimpl
 from deattrib_scorers._directions import Directions, Matrix
 from deattrib_scorers._factors import gradient_factors
-from deattrib_scorers._linear import DirectionParams, DirectionScorer, owner_batches
+from deattrib_scorers._linear import DirectionParams, DirectionScorer
 from deattrib_scorers._projection import Projection, features, make_projection, split
 from deattrib_scorers._sites import Site
+from deattrib_scorers._sums import owner_batches
 
 
 class Trak(DirectionScorer):
@@ -78,6 +79,10 @@ class Trak(DirectionScorer):
             return
         super().fit(context)
         self.table = self._thresholded if self.params.soft_threshold else None
+
+    @property
+    def keeps_directions(self) -> bool:
+        return self.params.soft_threshold is None
 
     def make_directions(self, context: ScorerContext, module: nn.Module, sites: tuple[Site, ...]) -> Directions:
         projection = make_projection(sites, self.params.rank, context.seed)

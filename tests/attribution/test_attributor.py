@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from deattrib.attribution.attributor import Attributor
-from deattrib.attribution.context import make_context
+from deattrib.attribution.context import ScorerContext, make_context
 from deattrib.attribution.plugins import PluginRegistry
-from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
+from deattrib.attribution.scorer import Rows, Scorer
 from deattrib.attribution.settings import CalibrationSettings
 from deattrib.attribution.witnesses import PREFIXES, gather_witnesses
 from deattrib.corpus.types import Corpus

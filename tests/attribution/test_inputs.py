@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.calibration import Calibration
+from deattrib.attribution.context import ScorerContext
 from deattrib.attribution.plugins import PluginRegistry
-from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
+from deattrib.attribution.scorer import Row, Rows, Scorer
 from deattrib.attribution.settings import CalibrationSettings
 from deattrib.corpus.jsonl import read_jsonl
 from deattrib.corpus.types import Corpus

@@ -15,8 +15,8 @@ from typing import Any
 
 import torch
 
-from deattrib.attribution.context import make_context
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.context import ScorerContext, make_context
+from deattrib.attribution.scorer import Rows
 from deattrib.corpus.fictitious import fictitious_corpus
 from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch

@@ -9,8 +9,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from deattrib.attribution.context import make_context
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.context import ScorerContext, make_context
+from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
 from deattrib.models.batch import TokenBatch
 from deattrib.models.language_model import Codec, LanguageModel

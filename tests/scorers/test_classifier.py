@@ -12,9 +12,9 @@ import torch
 from tests.scorers.encoder import make_encoder
 from torch import Tensor, nn
 
-from deattrib.attribution.context import make_context
+from deattrib.attribution.context import ScorerContext, make_context
 from deattrib.attribution.guard import GuardedScorer
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ScorerError
 from deattrib.models.identities import swap_names

@@ -10,9 +10,9 @@ import pytest
 import torch
 from tests.runs.tiny import TINY
 
-from deattrib.attribution.context import make_context
+from deattrib.attribution.context import ScorerContext, make_context
 from deattrib.attribution.guard import GuardedScorer
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.scorer import Rows
 from deattrib.cli.show import table
 from deattrib.corpus.settings import load_corpus
 from deattrib.corpus.types import Corpus

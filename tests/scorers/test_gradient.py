@@ -14,9 +14,9 @@ from tests.scorers.gradients import OWNERS, dot, mean_gradient, norm, responses,
 from tests.scorers.gradients import Gradient as Slow
 from torch import nn
 
-from deattrib.attribution.context import make_context
+from deattrib.attribution.context import ScorerContext, make_context
 from deattrib.attribution.guard import GuardedScorer
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ScorerError
 from deattrib.models.batch import TokenBatch

@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import nn
 
-from deattrib.attribution.context import make_context
+from deattrib.attribution.context import ScorerContext, make_context
 from deattrib.attribution.guard import GuardedScorer
-from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
+from deattrib.attribution.scorer import Rows, Scorer
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ScorerError
 from deattrib.models.language_model import Codec, LanguageModel

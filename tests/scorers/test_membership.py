@@ -11,8 +11,8 @@ import pytest
 import torch
 from torch import nn
 
-from deattrib.attribution.context import make_context
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.context import ScorerContext, make_context
+from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ScorerError
 from deattrib.models.identities import swap_names

@@ -13,9 +13,9 @@ from scipy.stats import spearmanr
 from tests.scorers.gradients import OWNERS, responses, small_context, token_gradients
 from torch import Tensor, nn
 
-from deattrib.attribution.context import make_context
+from deattrib.attribution.context import ScorerContext, make_context
 from deattrib.attribution.guard import GuardedScorer
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.scorer import Rows
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ScorerError
 from deattrib.models.language_model import Codec, LanguageModel

@@ -20,12 +20,12 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from deattrib.attribution.context import make_context
+from deattrib.attribution.context import ScorerContext, make_context
 from deattrib.attribution.guard import GuardedScorer
 from deattrib.attribution.inputs import CorpusLike, ModelLike, RowsLike, as_corpus, as_language_model, as_rows
 from deattrib.attribution.parts import Part, measure_scale, repeats_itself, unrepeatable, varies_and_repeats
 from deattrib.attribution.plugins import PluginRegistry
-from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
+from deattrib.attribution.scorer import Rows, Scorer
 from deattrib.attribution.settings import CalibrationSettings, GuardSettings
 from deattrib.attribution.witnesses import Witnesses, gather_witnesses
 from deattrib.errors import ConfigError, ScorerError, did_you_mean

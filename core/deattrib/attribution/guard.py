@@ -19,9 +19,10 @@ from typing import Any, NoReturn
 import torch
 from torch import Tensor, nn
 
+from deattrib.attribution.context import ScorerContext
 from deattrib.attribution.loading import describe
 from deattrib.attribution.returned import UnusableError, as_numbers, mask_nonfinite
-from deattrib.attribution.scorer import Row, Rows, Scorer, ScorerContext
+from deattrib.attribution.scorer import Row, Rows, Scorer
 from deattrib.attribution.settings import GuardSettings
 from deattrib.attribution.traces import ModuleWatch, Snapshot, seed_everything
 from deattrib.attribution.watchdog import TookTooLongError, Watchdog

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from deattrib.attribution.calibration import Calibration, fit_calibration
+from deattrib.attribution.context import ScorerContext
 from deattrib.attribution.guard import GuardedScorer
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.scorer import Rows
 from deattrib.attribution.settings import CalibrationSettings
 from deattrib.attribution.witnesses import Witnesses, true_answers
 from deattrib.errors import CalibrationError

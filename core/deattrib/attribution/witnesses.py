@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.context import ScorerContext
+from deattrib.attribution.scorer import Rows
 from deattrib.attribution.settings import CalibrationSettings
 from deattrib.corpus.types import Example
 from deattrib.models.batch import TokenBatch, chunks

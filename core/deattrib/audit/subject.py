@@ -12,10 +12,11 @@ import torch
 
 from deattrib.attribution.attributor import ScorerSpec
 from deattrib.attribution.calibration import Calibration
+from deattrib.attribution.context import ScorerContext
 from deattrib.attribution.guard import GuardedScorer
 from deattrib.attribution.parts import measure_scale
 from deattrib.attribution.plugins import PluginRegistry
-from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
+from deattrib.attribution.scorer import Rows, Scorer
 from deattrib.attribution.settings import CalibrationSettings, GuardSettings
 from deattrib.attribution.witnesses import Witnesses
 from deattrib.audit.probes import AT_ONCE, Probes

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.context import ScorerContext
+from deattrib.attribution.scorer import Rows
 from deattrib.errors import ScorerError
 from deattrib.testing.bench import Bench, ContractSkip, Stage
 

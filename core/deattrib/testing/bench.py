@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from deattrib.attribution.attributor import ScorerSpec
-from deattrib.attribution.context import make_context
+from deattrib.attribution.context import ScorerContext, make_context
 from deattrib.attribution.guard import GuardedScorer
 from deattrib.attribution.plugins import PluginRegistry
-from deattrib.attribution.scorer import Rows, Scorer, ScorerContext
+from deattrib.attribution.scorer import Rows, Scorer
 from deattrib.errors import ConfigError
 from deattrib.models.language_model import LanguageModel
 from deattrib.models.policy import Policy

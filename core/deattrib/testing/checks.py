@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from deattrib.attribution.context import ScorerContext
 from deattrib.attribution.guard import cut_and_score
 from deattrib.attribution.loading import check_class
-from deattrib.attribution.scorer import Rows, ScorerContext
+from deattrib.attribution.scorer import Rows
 from deattrib.errors import DeattribError
 from deattrib.models.language_model import fingerprint
 from deattrib.testing.asking import among_others, ask_everything, ends_of, needs, shuffled, take, works_or_refuses

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from deattrib.attribution.attributor import Attributor
-from deattrib.attribution.scorer import ScorerContext
+from deattrib.attribution.context import ScorerContext
 from deattrib.corpus.types import Example
 from deattrib.errors import ConfigError
 
