@@ -10,8 +10,9 @@ import torch
 from tests.ppo.test_lessons import settings
 
 from deattrib.models.batch import TokenBatch
+from deattrib.models.ranks import ALONE
 from deattrib.ppo import parts
-from deattrib.ppo.parts import by_length, taken
+from deattrib.ppo.parts import by_length
 from deattrib.ppo.unlearner import Unlearner
 
 
@@ -21,8 +22,9 @@ def batch(*lengths: int, prompt: int = 2) -> TokenBatch:
 
 def test_short_and_long_rows_go_apart() -> None:
     mixed = batch(*[200, 20] * 8)
-    assert by_length(mixed) == [list(range(1, 16, 2)), list(range(0, 16, 2))]
-    short = taken(mixed, by_length(mixed)[0], 0)
+    split = by_length(mixed, ALONE)
+    assert [index for index, _ in split] == [list(range(1, 16, 2)), list(range(0, 16, 2))]
+    short = split[0][1]
     assert short.response_ids.shape == (8, 20) and short.response_lists() == [list(range(9, 29))] * 8
     assert short.prompt_lists() == [[5, 5]] * 8
 
@@ -36,7 +38,8 @@ def test_short_and_long_rows_go_apart() -> None:
     ],
 )
 def test_a_batch_stays_whole_where_that_is_as_good(lengths: list[int]) -> None:
-    assert by_length(batch(*lengths)) == [list(range(len(lengths)))]
+    rows = batch(*lengths)
+    assert [part for _, part in by_length(rows, ALONE)] == [rows]
 
 
 @pytest.mark.parametrize("more", [{}, {"anchor": {"towards": "both"}}, {"anchor": {"towards": "base", "grafted": 0.5}}])

@@ -89,18 +89,12 @@ def in_parts(backend: Backend, model: nn.Module, batch: TokenBatch, asked: Asked
     lengths = batch.prompt_lengths.view(groups, asked.how.samples)[:, 0]
     order = lengths.argsort(stable=True)
     rows = torch.arange(len(batch), device=order.device).view(groups, -1)[order]
-    done = [backend.sample(model, _trimmed(batch.rows(part.flatten())), asked) for part in rows.split(size)]
+    done = [backend.sample(model, batch.rows(part.flatten()).trimmed(), asked) for part in rows.split(size)]
     width = max(part.response_ids.shape[1] for part in done)
     responses = [_widened(part.response_ids, width, asked.pad_id) for part in done]
     back = rows.flatten().argsort()
     answers, counts = torch.cat(responses)[back], torch.cat([part.response_lengths for part in done])[back]
     return TokenBatch(batch.prompt_ids, batch.prompt_lengths, answers, counts)
-
-
-def _trimmed(batch: TokenBatch) -> TokenBatch:
-    """Without the columns that are padding in every row."""
-    most = int(batch.prompt_lengths.max())
-    return TokenBatch(batch.prompt_ids[:, -most:], batch.prompt_lengths, batch.response_ids, batch.response_lengths)
 
 
 def _widened(ids: Tensor, width: int, pad_id: int) -> Tensor:

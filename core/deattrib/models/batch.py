@@ -73,6 +73,13 @@ class TokenBatch:
         """
         return TokenBatch(*(getattr(self, name)[index] for name in self.__slots__))
 
+    def trimmed(self) -> TokenBatch:
+        """Without the columns that are padding in every row; one column of responses stays."""
+        prompt, response = int(self.prompt_lengths.max()), max(int(self.response_lengths.max()), 1)
+        return TokenBatch(
+            self.prompt_ids[:, -prompt:], self.prompt_lengths, self.response_ids[:, :response], self.response_lengths
+        )
+
     @staticmethod
     def from_lists(prompts: Sequence[Sequence[int]], responses: Sequence[Sequence[int]], pad_id: int) -> TokenBatch:
         """Pad lists of ids; an empty response still gets one (masked) column."""

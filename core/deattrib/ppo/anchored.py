@@ -26,7 +26,7 @@ from deattrib.models.policy import Policy
 from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.ppo.data import Shared, graft, thin
 from deattrib.ppo.losses import anchored_hinge, masked_mean, token_kl
-from deattrib.ppo.parts import by_length, taken
+from deattrib.ppo.parts import by_length
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.settings import AnchorSettings
 
@@ -93,11 +93,10 @@ def anchor_rows(
     prompts, responses, owners = (list(world.mine(texts)) for texts in (prompts, responses, owners))
     starts = list(world.mine(starts))
     batch = codec.encode(prompts, responses)
-    alone = world.size == 1 and not settings.weighted
     parts = []
-    for some in by_length(batch) if alone else [list(range(len(batch)))]:
+    for some, part in by_length(batch, world) if not settings.weighted else [(list(range(len(batch))), batch)]:
         texts = [tuple(column[row] for row in some) for column in (prompts, responses, owners)]
-        rows = Rows(texts[0], texts[1], texts[2], taken(batch, some, codec.pad_id).to(device))
+        rows = Rows(texts[0], texts[1], texts[2], part.to(device))
         asked = [[drawn[row] for row in some] if drawn else [] for drawn in others]
         parts.append(_levels(codec, rows, references, asked, [starts[row] for row in some], settings.sharpening, shared))
     if len(parts) == 1 and world.size == 1:

@@ -26,7 +26,7 @@ from deattrib.models.policy import Policy
 from deattrib.models.ranks import ALONE, ProcessGroup
 from deattrib.ppo.anchored import AnchoredBatch, anchor_rows
 from deattrib.ppo.data import Cycle, Shared, answered, thin
-from deattrib.ppo.parts import by_length, taken
+from deattrib.ppo.parts import by_length
 from deattrib.ppo.reference import Reference
 from deattrib.ppo.settings import PPOSettings, ReferenceName
 
@@ -203,10 +203,9 @@ class Lessons:
         rows = self.retain.draw(self.settings.retain.batch_size)
         prompts, rows = list(self.world.mine(self.thinned(rows))), list(self.world.mine(rows))
         batch = self.codec.encode(prompts, [row.response for row in rows])
-        parts = by_length(batch) if self.world.size == 1 else [list(range(len(batch)))]
+        split = [part.to(self.device) for _, part in by_length(batch, self.world)]
         tokens = batch.response_lengths.sum().to(self.device)
-        split = [taken(batch, index, self.codec.pad_id).to(self.device) for index in parts]
-        total = self.world.sum(tokens) if self.world.size > 1 else tokens if len(parts) > 1 else None
+        total = self.world.sum(tokens) if self.world.size > 1 else tokens if len(split) > 1 else None
         return tuple(Taught(part, self.original.logits(part), total) for part in split)
 
     def _anchored(self) -> tuple[AnchoredBatch, ...]:

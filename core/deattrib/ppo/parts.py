@@ -5,27 +5,24 @@ A term of the loss is a mean over the whole batch's tokens whatever its parts, s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from deattrib.models.batch import TokenBatch
+from deattrib.models.ranks import ProcessGroup
 
 POSITIONS = 1024  # of a part at least; smaller products are not faster
 ROWS = 8
 FILLED = 0.75  # share of positions that are tokens at which a batch stays whole
 
 
-def by_length(batch: TokenBatch) -> list[list[int]]:
-    """Row numbers of parts, short rows first; one part, in the batch's order, where that is as good."""
+def by_length(batch: TokenBatch, world: ProcessGroup) -> list[tuple[list[int], TokenBatch]]:
+    """Row numbers and rows of each part, short rows first; the batch itself where that is as good.
+
+    Several processes stay with one part each: with spread weights all must make as many passes, and what is short here need not
+    be short elsewhere.
+    """
     rows, width = len(batch), batch.prompt_ids.shape[1] + batch.response_ids.shape[1]
-    lengths = (batch.prompt_lengths + batch.response_lengths).tolist()
+    lengths = batch.prompt_lengths + batch.response_lengths
     count = min(rows // ROWS, rows * width // POSITIONS)
-    if count < 2 or sum(lengths) >= FILLED * rows * width:
-        return [list(range(rows))]
-    order, size = sorted(range(rows), key=lambda row: int(lengths[row])), -(-rows // count)
-    return [order[start : start + size] for start in range(0, rows, size)]
-
-
-def taken(batch: TokenBatch, index: Sequence[int], pad_id: int) -> TokenBatch:
-    """Some rows, padded as they need it by themselves; on the CPU."""
-    prompts, responses = batch.prompt_lists(), batch.response_lists()
-    return TokenBatch.from_lists([prompts[row] for row in index], [responses[row] for row in index], pad_id)
+    if world.size > 1 or count < 2 or int(lengths.sum()) >= FILLED * rows * width:
+        return [(list(range(rows)), batch)]
+    order = lengths.argsort(stable=True)
+    return [(index.tolist(), batch.rows(index).trimmed()) for index in order.split(-(-rows // count))]
