@@ -15,6 +15,7 @@ import deattrib.trl
 ROOT = Path(__file__).parents[1]
 CORE = sorted((ROOT / "core").rglob("*.py"))
 FILES = CORE + sorted((ROOT / "plugins").rglob("*.py"))
+OTHERS = [path for folder in ("examples", "docs", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
 LONGEST = 300  # lines of a file
 LONGEST_FUNCTION = 60
 
@@ -102,9 +103,21 @@ def test_a_long_function_is_seen() -> None:
 
 
 def test_nothing_else_in_the_tree_opens_a_door() -> None:
-    others = [path for folder in ("examples", "docs", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
-    assert len(others) > 100
-    assert {str(path): found for path in others if (found := doors(ast.parse(path.read_text(encoding="utf-8"))))} == {}
+    assert len(OTHERS) > 100
+    assert {str(path): found for path in OTHERS if (found := doors(ast.parse(path.read_text(encoding="utf-8"))))} == {}
+
+
+def test_everything_else_in_the_tree_is_as_short_and_says_what_it_is_for() -> None:
+    found = {}
+    for path in OTHERS:
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text)
+        told = [f"{len(text.splitlines())} lines"] if len(text.splitlines()) > LONGEST else []
+        told += long_functions(tree, LONGEST_FUNCTION)
+        told += [] if (ast.get_docstring(tree) or "").strip() else ["no module docstring"]
+        if told:
+            found[str(path)] = told
+    assert found == {}
 
 
 @pytest.mark.parametrize("path", CORE, ids=names(CORE))

@@ -1,47 +1,26 @@
-"""The loop: ratio 1 after each refresh, the reference untouched, the same numbers again, and that it learns."""
+"""The loop: ratio 1 after each refresh, the reference untouched, when it ends, and its variants."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.ppo.toy import SMALL, EvenTokens, Fixed, small
-from torch import Tensor, nn
+from tests.ppo.toy import EvenTokens, Fixed, paper, run, small
+from torch import Tensor
 
 from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.scorer import Rows, Scorer
 from deattrib.attribution.settings import CalibrationSettings
 from deattrib.corpus.types import Corpus
 from deattrib.errors import ScorerError
-from deattrib.models.language_model import Codec, fingerprint
-from deattrib.models.policy import Policy
-from deattrib.models.recipes import PolicySettings
-from deattrib.models.training import answer_loss
+from deattrib.models.language_model import fingerprint
 from deattrib.ppo.data import minibatches
 from deattrib.ppo.settings import AnchorSettings, PPOSettings
-from deattrib.ppo.unlearner import Unlearner
-from deattrib.runs.checkpoint import load_checkpoint, save_checkpoint
 from deattrib.runs.config import build_config
 
 Make = Any  # the fixture of conftest.py
 KINDS = [("lora", "shared"), ("lora", "separate"), ("full", "shared"), ("full", "separate")]
-
-
-def paper(**changes: Any) -> PPOSettings:
-    """The paper's preset with the sizes of the tests."""
-    sizes = {key: value for key, value in SMALL.items() if key not in ("warmup", "anchor")} | {"epochs": 2, **changes}
-    return build_config(data={"preset": "paper", "ppo": {"data_epochs": None, **sizes}}).ppo
-
-
-def run(unlearner: Unlearner, steps: int | None = None) -> list[dict[str, float]]:
-    history = []
-    for step in unlearner:
-        history.append(dict(step.figures))
-        if steps is not None and len(history) == steps:
-            break
-    return history
 
 
 # -- the ratio -----------------------------------------------------------------------------------------------------------
@@ -109,62 +88,6 @@ def test_every_adapter_matrix_learns(make: Make, bf16: bool) -> None:
     still = [name for name in unlearner.policy.trainable() if torch.equal(before[name], after[name])]
     # In the critic the last layer's query and key may lack a gradient only if nothing depends on them; nothing here does.
     assert still == []
-
-
-# -- the same numbers again ----------------------------------------------------------------------------------------------
-def test_same_seed_same_numbers_other_seed_others(make: Make) -> None:
-    first, second, third = (make(small(steps=2), seed=seed) for seed in (1, 1, 2))
-    torch.manual_seed(123)
-    one = run(first)
-    torch.manual_seed(456)
-    assert one == run(second)
-    assert one != run(third)
-    assert all(torch.equal(value, second.policy.state()[name]) for name, value in first.policy.state().items())
-
-
-RESUMED = {
-    "default-disk": ("lora", "shared", small(steps=4)),
-    "minibatches-memory": (
-        "lora", "separate", small(steps=3, epochs=1, minibatch_size=3, anchor={"samples": 1}, retain={"dropped_words": 0.5}),
-    ),
-    "full-disk": ("full", "separate", small(steps=4, reward={"reference": "old"})),
-    "paper-disk": ("lora", "shared", paper(steps=7, epochs=1)),
-    "paper-full-memory": ("full", "shared", paper(steps=7, epochs=1)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", RESUMED)
-def test_interrupted_and_continued_equals_undisturbed_to_the_last_bit(make: Make, tmp_path: Path, case: str) -> None:
-    adapter, critic, settings = RESUMED[case]
-    undisturbed = make(settings, adapter=adapter, critic=critic)
-    expected = run(undisturbed)
-    stopped = make(settings, adapter=adapter, critic=critic)
-    cut = settings.steps - 2 if settings.refresh == "batch" else 5  # paper: the pass ends in the fifth batch
-    history = run(stopped, cut)
-    state = stopped.state_dict()
-    run(stopped)  # what is saved must not change with what goes on
-    if case.endswith("disk"):
-        state = load_checkpoint(save_checkpoint(tmp_path, cut, state, keep=1))
-    torch.manual_seed(99)
-    continued = make(settings, adapter=adapter, critic=critic, seed=0)
-    continued.load_state_dict(state)
-    assert continued.step == cut
-    history += run(continued)
-    assert history == expected
-    mine, theirs = continued.policy.state(), undisturbed.policy.state()
-    assert set(mine) == set(theirs)
-    assert all(torch.equal(value, theirs[name]) for name, value in mine.items())
-
-
-def test_one_state_can_be_loaded_twice(make: Make) -> None:
-    first = make(small())
-    run(first, 3)
-    state = first.state_dict()
-    second, third = make(small()), make(small())
-    second.load_state_dict(state)
-    expected = run(second)
-    third.load_state_dict(state)
-    assert run(third) == expected
 
 
 # -- when it ends --------------------------------------------------------------------------------------------------------
@@ -250,62 +173,6 @@ def test_the_models_own_answers_are_anchored_too(make: Make, tiny_corpus: Corpus
     assert {row.prompt for row in extra} <= {row.prompt for row in tiny_corpus.forget}
 
 
-# -- the reward ----------------------------------------------------------------------------------------------------------
-class SaysRed:
-    """Attribution 1 where the answer has the word red by then, else 0."""
-
-    chance = 0.0
-
-    def __init__(self, codec: Codec) -> None:
-        self.codec = codec
-
-    def attribution(self, rows: Rows, ends: Tensor | None = None) -> Tensor:
-        assert ends is not None
-        ids = rows.batch.response_lists()
-        return torch.tensor(
-            [["red" in self.codec.decode(row[:end]) for end in stops] for row, stops in zip(ids, ends.tolist(), strict=True)]
-        ).float()
-
-
-@pytest.mark.parametrize(
-    ("estimator", "normalise"),
-    [
-        ("gae", "remaining"),
-        pytest.param("gae", "sum", marks=pytest.mark.slow),
-        pytest.param("rloo", "remaining", marks=pytest.mark.slow),
-        ("grpo", "sum"),
-    ],
-)
-def test_it_learns_to_avoid_what_is_attributed(
-    tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, estimator: str, normalise: str
-) -> None:
-    """A model that says red and blue equally often forgets red, and says blue instead, not nothing.
-
-    Looked at over 240 answers: what a few of them are depends on the processor.
-    """
-    answers = ["It is red.", "It is blue."]
-    prompts = [row.prompt for row in tiny_corpus.forget for _ in answers]
-    batch = tiny_codec.encode(prompts, answers * len(tiny_corpus.forget))
-    optimiser = torch.optim.AdamW(tiny_llama.parameters(), lr=3e-3)
-    for _ in range(60):
-        optimiser.zero_grad()
-        answer_loss(tiny_llama, batch).backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-    policy = Policy(tiny_llama, tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)
-    settings = small(
-        steps=20, batch_size=24, minibatch_size=24, learning_rate=6e-3, max_new_tokens=12, policy_weight=1.0,
-        estimator=estimator, rollout={"samples": 4 if estimator != "gae" else 1},
-        reward={"kl": 0.1, "reference": "original", "normalise": normalise},
-        retain={"weight": 0.0}, anchor={"hinge": 0.0, "kl": 0.0},
-    )  # fmt: skip
-    history = run(Unlearner(policy, tiny_corpus, SaysRed(tiny_codec), settings, seed=0))
-    assert history[0]["attribution"] > 0.3
-    assert sum(figures["attribution"] for figures in history[-10:]) / 10 < 0.2
-    assert history[-1]["reward"] > history[0]["reward"]
-    texts = policy.language_model().generate(prompts[::2], max_new_tokens=12, temperature=1.0)
-    assert sum("blue" in text for text in texts) > 1.5 * sum("red" in text for text in texts)
-
-
 @pytest.mark.parametrize("estimator", ["rloo", "grpo"])
 def test_without_a_value_function_there_is_no_value_and_its_head_stays_as_it_was(make: Make, estimator: str) -> None:
     unlearner = make(small(steps=2, batch_size=6, minibatch_size=4, estimator=estimator, rollout={"samples": 3}))
@@ -314,20 +181,6 @@ def test_without_a_value_function_there_is_no_value_and_its_head_stays_as_it_was
     assert torch.equal(unlearner.policy.value_head.weight, before)
     with pytest.raises(ValueError, match=f"estimator {estimator} compares answers to the same prompt: set rollout.samples"):
         small(estimator=estimator)
-
-
-def test_the_retain_term_holds_the_policy_back(make: Make) -> None:
-    def drift(weight: float) -> float:
-        unlearner = make(small(steps=5, retain={"weight": weight, "batch_size": 12}))
-        run(unlearner)
-        rows = unlearner.corpus.retain
-        batch = unlearner.policy.codec.encode([row.prompt for row in rows], [row.response for row in rows])
-        with torch.no_grad():
-            p = torch.log_softmax(unlearner.policy.original_logits(batch), -1)
-            q = torch.log_softmax(unlearner.policy(batch).logits, -1)
-        return float((p.exp() * (p - q)).sum(-1)[batch.response_mask].mean())
-
-    assert drift(20.0) < drift(0.0)
 
 
 def test_a_scorer_that_returns_nan_stops_the_run_and_is_named(make: Make, tiny_corpus: Corpus) -> None:
@@ -369,22 +222,3 @@ def test_no_answer_is_put_under_another_forget_owners_prompt(make: Make, tiny_co
     for row in tiny_corpus.forget[:2] + tiny_corpus.forget[-2:]:
         owners = {asked[unlearner.lessons._mixed(row).prompt] for _ in range(400)}
         assert owners == {*tiny_corpus.retain_owners, row.owner}
-
-
-@pytest.mark.parametrize("bf16", [False, True])
-def test_the_rollouts_own_pass_serves_the_first_update_to_the_same_bits(
-    make: Any, monkeypatch: pytest.MonkeyPatch, bf16: bool
-) -> None:
-    def weights(again: bool) -> tuple[list[Tensor], int]:
-        passes = []
-        with monkeypatch.context() as patch:
-            patch.setattr("deattrib.ppo.rollout.keeps_graph", lambda *_: again)
-            unlearner = make(small(bf16=bf16))
-            handle = unlearner.policy.register_forward_hook(lambda *_: passes.append(1))
-            next(unlearner), next(unlearner)
-            handle.remove()
-        return [value.detach() for value in unlearner.policy.trainable().values()], len(passes)
-
-    (kept, fewer), (plain, more) = weights(True), weights(False)
-    assert fewer == more - 2  # one pass less in each of two steps
-    assert all(torch.equal(a, b) for a, b in zip(kept, plain, strict=True))

@@ -10,6 +10,8 @@ from torch import Tensor
 
 from deattrib.attribution.scorer import Rows
 from deattrib.ppo.settings import PPOSettings
+from deattrib.ppo.unlearner import Unlearner
+from deattrib.runs.config import build_config
 
 
 class EvenTokens:
@@ -51,3 +53,19 @@ def small(**changes: Any) -> PPOSettings:
     for key, value in changes.items():
         data[key] = {**data.get(key, {}), **value} if isinstance(value, dict) else value
     return PPOSettings(**data)
+
+
+def paper(**changes: Any) -> PPOSettings:
+    """The paper's preset with the sizes of the tests."""
+    sizes = {key: value for key, value in SMALL.items() if key not in ("warmup", "anchor")} | {"epochs": 2, **changes}
+    return build_config(data={"preset": "paper", "ppo": {"data_epochs": None, **sizes}}).ppo
+
+
+def run(unlearner: Unlearner, steps: int | None = None) -> list[dict[str, float]]:
+    """The figures of the next steps, or of all that are left."""
+    history = []
+    for step in unlearner:
+        history.append(dict(step.figures))
+        if steps is not None and len(history) == steps:
+            break
+    return history

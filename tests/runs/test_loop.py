@@ -2,97 +2,23 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import os
 import shutil
-import signal
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from tests.ppo.toy import small
-from torch import nn
+from tests.runs.loops import Make, same, saved_steps
 
-from deattrib.attribution.attributor import Attributor
 from deattrib.attribution.calibration import Calibration
 from deattrib.attribution.parts import Part
-from deattrib.attribution.plugins import PluginRegistry
-from deattrib.attribution.scorer import Rows, Scorer
-from deattrib.attribution.settings import CalibrationSettings, GuardSettings
-from deattrib.corpus.types import Corpus
+from deattrib.attribution.scorer import Rows
+from deattrib.attribution.settings import GuardSettings
 from deattrib.errors import ModelError, RunError, ScorerError
-from deattrib.models.language_model import Codec, LanguageModel
-from deattrib.models.policy import Policy
-from deattrib.models.recipes import PolicySettings
-from deattrib.ppo.unlearner import Unlearner
 from deattrib.runs.checkpoint import load_checkpoint, newest_complete
-from deattrib.runs.config import CheckpointSettings
 from deattrib.runs.events import EventLog, read_events
-from deattrib.runs.folder import RunFolder
-from deattrib.runs.listener import Listener
-from deattrib.runs.loop import Loop
-from deattrib.runs.signals import Interrupted, Stopping
-
-REGISTRY = PluginRegistry(entry_points=False)
-
-
-class Even(Scorer):
-    """Share of even token ids; does something else at one call."""
-
-    name = "even"
-    fidelity = "exact"
-    calls = 0
-    at: tuple[int, Callable[[Rows], Any]] | None = None
-
-    def score(self, rows: Rows) -> Any:
-        self.calls += 1
-        if self.at and self.calls == self.at[0] and (instead := self.at[1](rows)) is not None:
-            return instead
-        even = (rows.batch.response_ids % 2 == 0) & rows.batch.response_mask
-        return even.sum(1) / rows.batch.response_lengths.clamp(min=1)
-
-
-class Heard(Listener):
-    def __init__(self) -> None:
-        self.warnings: list[str] = []
-
-    def warn(self, message: str) -> None:
-        self.warnings.append(message)
-
-
-@pytest.fixture
-def make(tiny_llama: nn.Module, tiny_codec: Codec, tiny_corpus: Corpus, tmp_path: Path) -> Callable[..., tuple[Loop, Heard]]:
-    """make(name, at=None, **settings) -> a loop in the run folder of that name, made or opened, and who listens to it."""
-    loops: list[Loop] = []
-
-    def build(name: str, at: Any = None, *, every: int = 100, guard: Any = None, identity: Any = None, **changes: Any) -> Any:
-        sizes = {"steps": 5, "epochs": 1, "reward": {"slices": 3, "granularity": "sequence", "kl": 0.0}}
-        settings = small(**{**sizes, "anchor": {"hinge": 0.0, "kl": 0.0}, **changes})
-        for loop in loops:
-            loop.folder.close()
-        path = tmp_path / name
-        folder = RunFolder.open(path) if path.exists() else RunFolder.create(path, {"a": 1}, seeds={}, fingerprints={})
-        reward = Attributor(Even, registry=REGISTRY, calibration=CalibrationSettings(enabled=False), guard=guard)
-        reward.fit(tiny_corpus, LanguageModel(copy.deepcopy(tiny_llama), tiny_codec))
-        reward._parts[0].guard.scorer.at = at  # type: ignore[attr-defined]
-        policy = Policy(copy.deepcopy(tiny_llama), tiny_codec, PolicySettings(rank=4, alpha=8.0), seed=0)
-        reward.watch(policy)
-        unlearner = Unlearner(policy, tiny_corpus, reward, settings, seed=0)
-        heard = Heard()
-        known = identity or {"corpus": "x", "plugins": {"d": "1"}}
-        checkpoints = CheckpointSettings(every=every, keep=3)
-        loops.append(Loop(unlearner, reward, folder, checkpoints, known, {"reward": "even"}, REGISTRY, heard, Stopping()))
-        return loops[-1], heard
-
-    return build
-
-
-Make = Callable[..., tuple[Loop, Heard]]
 
 
 def scaled(part: Part, high: float) -> Part:
@@ -113,16 +39,6 @@ def test_another_scale_than_the_run_began_with_is_told(make: Make) -> None:
 
 def fail(_: Rows) -> Any:
     raise ValueError("no")
-
-
-def saved_steps(loop: Loop) -> list[int]:
-    return sorted(int(path.name.split("-")[1]) for path in loop.folder.checkpoints.iterdir())
-
-
-def same(one: Loop, other: Loop) -> bool:
-    """Events to the byte, weights to the bit."""
-    a, b = one.unlearner.policy.state(), other.unlearner.policy.state()
-    return one.folder.events.read_bytes() == other.folder.events.read_bytes() and all(torch.equal(a[key], b[key]) for key in a)
 
 
 def test_a_scorer_that_fails_costs_nothing_that_was_computed(make: Make) -> None:
@@ -186,67 +102,6 @@ def test_what_fails_beside_the_loop_is_noticed_at_the_next_step(make: Make) -> N
     with pytest.raises(ModelError, match="oracle"):
         loop.run()
     assert loop.unlearner.step == 2 and saved_steps(loop) == [2]
-
-
-@pytest.fixture
-def heard() -> Iterator[None]:
-    """Ctrl-C as it is in the foreground: a command in the background is started to ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("heard")
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_the_loop_after_its_step(make: Make, number: int) -> None:
-    whole, _ = make("whole")
-    whole.run()
-    cut, _ = make("cut", (3, lambda rows: os.kill(os.getpid(), number)))
-    before = signal.getsignal(number)
-    with cut.stopping, pytest.raises(Interrupted, match="after step 3; go on with --resume") as caught:
-        cut.run()
-    assert caught.value.number == number and signal.getsignal(number) is before
-    assert saved_steps(cut) == [3]
-    again, _ = make("cut")
-    again.run()
-    assert same(whole, again)
-
-
-def test_outside_of_a_step_a_signal_ends_at_once() -> None:
-    with Stopping(), pytest.raises(Interrupted, match="ended by SIGTERM") as caught:
-        os.kill(os.getpid(), signal.SIGTERM)
-    assert isinstance(caught.value, KeyboardInterrupt)
-
-
-TWICE = """
-import os, signal, sys
-from deattrib.runs.signals import Stopping
-signal.signal(signal.SIGINT, signal.default_int_handler)
-with Stopping() as stopping, stopping.postponed():
-    os.kill(os.getpid(), signal.SIGTERM)
-    print(stopping.asked, flush=True)
-    os.kill(os.getpid(), int(sys.argv[1]))
-    print("still here", flush=True)
-"""
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_leaves_at_once(number: int) -> None:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", TWICE, str(int(number))]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment)
-    assert done.returncode == 128 + number and done.stdout == "15\n"
-    assert "once more to leave at once" in done.stderr
-
-
-def test_an_ignored_signal_stays_ignored() -> None:
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        with Stopping() as stopping:
-            os.kill(os.getpid(), signal.SIGINT)
-        assert stopping.asked is None
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def test_masked_scores_are_in_the_event_log(make: Make) -> None:
