@@ -12,7 +12,7 @@ from deattrib.errors import ConfigError
 from deattrib.models.language_model import Codec
 from deattrib.models.launched import taken_from_environment
 from deattrib.models.policy import Policy
-from deattrib.models.ranks import ALONE, ProcessGroup, open_world
+from deattrib.models.ranks import ALONE, ProcessGroup, open_processes
 from deattrib.models.recipes import PolicySettings
 
 
@@ -48,8 +48,8 @@ def test_alone_everything_is_what_it_was() -> None:
     assert ALONE.joined(value) is value and ALONE.sum(value) is value and torch.equal(parameter.grad, torch.ones(2))
     assert ALONE.gather("a") == ALONE.together(lambda: "a") == ["a"] and ALONE.share(lambda: "a") == "a"
     assert ALONE.figures({"a": 1.0}) == {"a": 1.0} and ALONE.leads and not ALONE.any(False)
-    with ALONE.leader_first(), open_world() as world:
-        assert world is ALONE
+    with ALONE.leader_first(), open_processes() as processes:
+        assert processes is ALONE
 
 
 def test_a_launchers_variables_are_taken_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from deattrib.errors import DeattribError
 from deattrib.methods.choose import choose_method
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib.models.policy import Policy
-from deattrib.models.ranks import ALONE, ProcessGroup, open_world
+from deattrib.models.ranks import ALONE, ProcessGroup, open_processes
 from deattrib.models.recipes import PolicySettings, ScratchSettings
 from deattrib.models.scratch import make_model, make_tokenizer
 from deattrib.ppo.unlearner import Unlearner
@@ -65,7 +65,7 @@ def material() -> tuple[Corpus, Codec, nn.Module, nn.Module]:
     return corpus, Codec(tokenizer), model, make_model(sizes, tokenizer, seed=1)
 
 
-def build(case: str, world: ProcessGroup = ALONE) -> Unlearner:
+def build(case: str, processes: ProcessGroup = ALONE) -> Unlearner:
     """The loop of a case."""
     corpus, codec, model, below = material()
     base = LanguageModel(copy.deepcopy(below), codec, name="base")
@@ -73,11 +73,12 @@ def build(case: str, world: ProcessGroup = ALONE) -> Unlearner:
     chosen = choose_method(case if case in METHODS else "dareu", PluginRegistry())
     settings = chosen.cls.settle(small(**changes), chosen.params)
     policy = Policy(copy.deepcopy(model), codec, PolicySettings(rank=4, alpha=8.0, **kind), seed=0)
-    if world.size > 1 and policy.settings.sharding == "fsdp":
+    if processes.size > 1 and policy.settings.sharding == "fsdp":
         policy.spread(remembers=settings.keeps_old)
     return chosen.cls(
-        policy, corpus, EvenTokens(), settings, seed=0, base=base, token_scores=shares, params=chosen.params, world=world
-    )
+        policy, corpus, EvenTokens(), settings, seed=0, base=base, token_scores=shares, params=chosen.params,
+        processes=processes,
+    )  # fmt: skip
 
 
 def go(unlearner: Unlearner, until: int = STEPS) -> list[dict[str, float]]:
@@ -86,17 +87,17 @@ def go(unlearner: Unlearner, until: int = STEPS) -> list[dict[str, float]]:
 
 
 def main(folder: Path, *cases: str) -> None:
-    with open_world() as world:
+    with open_processes() as processes:
         for case in cases:
-            unlearner = build(case, world)
+            unlearner = build(case, processes)
             history = go(unlearner, 1)
             halfway = unlearner.state_dict()
             history += go(unlearner)
             final = unlearner.state_dict()
-            resumed = build(case, world)
+            resumed = build(case, processes)
             resumed.load_state_dict(torch.load(folder / f"{case}.one.pt", weights_only=True)["halfway"])
             later = go(resumed)
-            again = build(case, world)
+            again = build(case, processes)
             again.load_state_dict(halfway)
             same = go(again) == history[1:]  # as many processes as before: to the bit
             spread = unlearner.policy.spread_out
@@ -104,7 +105,7 @@ def main(folder: Path, *cases: str) -> None:
             answers = unlearner.policy.language_model().generate(
                 [row.prompt for row in unlearner.corpus.forget[:4]], max_new_tokens=8
             )
-            if world.leads:
+            if processes.leads:
                 result = {
                     "history": history,
                     "halfway": halfway,
@@ -114,32 +115,36 @@ def main(folder: Path, *cases: str) -> None:
                     "answers": answers,
                 }
                 torch.save(result | {"spread": spread}, folder / f"{case}.two.pt")
-        refusals(folder, world)
+        refusals(folder, processes)
 
 
-def refusals(folder: Path, world: ProcessGroup) -> None:
+def refusals(folder: Path, processes: ProcessGroup) -> None:
     """What is refused says so in every process, and an error in one of them is an error in all."""
     said: list[str] = []
-    broken = build("lora", world)
+    broken = build("lora", processes)
 
     def attribution(rows: Any, ends: Any = None) -> Any:
         raise ValueError("no attribution today")
 
-    if world.rank == 1:
+    if processes.rank == 1:
         broken.source.attribution = attribution  # type: ignore[method-assign]
-    for attempt in (lambda: go(broken), lambda: world.share(lambda: 1 // 0), lambda: world.together(lambda: 1 // world.rank)):
+    for attempt in (
+        lambda: go(broken),
+        lambda: processes.share(lambda: 1 // 0),
+        lambda: processes.together(lambda: 1 // processes.rank),
+    ):
         try:
             attempt()  # type: ignore[no-untyped-call]
         except (DeattribError, ValueError, ZeroDivisionError) as error:
             said.append(f"{type(error).__name__}: {error}")
     step, whole = broken.step, broken.whole
-    if world.rank == 1:
+    if processes.rank == 1:
         next(iter(broken.parameters.values())).data.add_(1)
     try:
-        world.same(list(broken.parameters.values()))
+        processes.same(list(broken.parameters.values()))
     except DeattribError as error:
         said.append(str(error))
-    torch.save({"said": said, "step": step, "whole": whole}, folder / f"refusals.{world.rank}.pt")
+    torch.save({"said": said, "step": step, "whole": whole}, folder / f"refusals.{processes.rank}.pt")
 
 
 if __name__ == "__main__":

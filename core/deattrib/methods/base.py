@@ -112,21 +112,21 @@ class Method(Unlearner):
     def next_rows(self) -> Sequence[Example]:
         """The next batch of forget rows; of several processes each takes its own part."""
         self._drawn = self.forget.draw(self.settings.batch_size)
-        return self.world.mine(self._drawn)
+        return self.processes.mine(self._drawn)
 
     def next_retain_rows(self) -> Sequence[Example]:
         """The same for retain rows, `dropped_words` of their prompts left out."""
         rows = self.retain.draw(self.settings.retain.batch_size)
         prompts = self.lessons.thinned(rows)
-        return self.world.mine([replace(row, prompt=prompt) for row, prompt in zip(rows, prompts, strict=True)])
+        return self.processes.mine([replace(row, prompt=prompt) for row, prompt in zip(rows, prompts, strict=True)])
 
     def whole_of(self, rows: Sequence[Example]) -> Sequence[Example]:
         """The batch of forget rows that these are this process' part of: what is random is drawn for all of it."""
-        return rows if self.world.size == 1 else self._drawn
+        return rows if self.processes.size == 1 else self._drawn
 
     def row_mean(self, mean: Tensor, rows: Sequence[Example]) -> Tensor:
         """A mean [] over these rows as their share, [] too, of the mean over the whole batch."""
-        return mean if self.world.size == 1 else mean * (len(rows) / len(self._drawn))
+        return mean if self.processes.size == 1 else mean * (len(rows) / len(self._drawn))
 
     def token_mean(self, values: Tensor, mask: Tensor) -> Tensor:
         """Mean [] of values [B, T] over the positions of a batch's `response_mask`: these rows' share of the whole batch's."""
@@ -134,7 +134,7 @@ class Method(Unlearner):
 
     def tokens(self, mask: Tensor) -> Tensor | None:
         """True positions of `mask` [B, T] in all processes, [], for `masked_mean` to divide by; None for one process."""
-        return self.world.sum(mask.sum()) if self.world.size > 1 else None
+        return self.processes.sum(mask.sum()) if self.processes.size > 1 else None
 
     def retain_loss(self) -> Tensor:
         """Mean cross-entropy per token, [], of the next retain answers."""

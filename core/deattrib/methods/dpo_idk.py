@@ -38,6 +38,6 @@ class IdkDPO(Method):
         answers: tuple[str, ...] = Field(DONT_KNOW, min_length=1, description="What is preferred; one is drawn per row.")
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
-        refusals = self.encode(rows, self.world.mine(draw_answers(self.params.answers, len(self.whole_of(rows)), self.rng)))
+        refusals = self.encode(rows, self.processes.mine(draw_answers(self.params.answers, len(self.whole_of(rows)), self.rng)))
         loss = dpo_loss(self.sequence_ratio(refusals), self.sequence_ratio(self.encode(rows)), self.params.beta)
         return self.row_mean(loss, rows)

@@ -59,7 +59,7 @@ class FLAT(Method):
         answers: tuple[str, ...] = Field(DONT_KNOW, min_length=1, description="Template answers; one is drawn per row.")
 
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
-        answers = self.world.mine(draw_answers(self.params.answers, len(self.whole_of(rows)), self.rng))
+        answers = self.processes.mine(draw_answers(self.params.answers, len(self.whole_of(rows)), self.rng))
         template = self._probability(rows, answers)
         return self.row_mean(flat_loss(template, self._probability(rows, None), self.params.divergence), rows)
 

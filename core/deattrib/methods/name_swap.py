@@ -46,6 +46,6 @@ class NameSwap(Method):
     def forget_loss(self, rows: Sequence[Example]) -> Tensor:
         batch = self.encode(rows)
         owners = [row.owner for row in rows]
-        others = self.world.mine(self.swapped.draw([row.owner for row in self.whole_of(rows)], self.rng))
+        others = self.processes.mine(self.swapped.draw([row.owner for row in self.whole_of(rows)], self.rng))
         target = self.swapped.logits([row.prompt for row in rows], owners, batch, others)
         return self.token_mean(token_kl(target, self.logits(batch)), batch.response_mask)

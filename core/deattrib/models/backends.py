@@ -30,7 +30,7 @@ class Asked:
     generator: torch.Generator
     how: RolloutSettings
     whole: int | None = None  # rows of the batch that these are the own part of
-    world: ProcessGroup = ALONE
+    processes: ProcessGroup = ALONE
 
 
 class Backend(Protocol):
@@ -60,7 +60,7 @@ class Own:
             copies=asked.how.samples,
             drop=asked.how.drop_finished,
             whole=asked.whole,
-            world=asked.world,
+            processes=asked.processes,
         )
 
 

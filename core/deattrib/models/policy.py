@@ -179,12 +179,12 @@ class Policy(nn.Module):
         generator: torch.Generator,
         old: bool = False,
         how: RolloutSettings | None = None,
-        world: ProcessGroup = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> TokenBatch:
         """One response per prompt, from the policy as it is or the remembered `old` one, as ids on its device.
 
         `temperature` > 0: the plain tempered distribution, 0: greedy; `generator`: on the CPU; `how`: by whom, in what parts;
-        of `world` only the own rows. Raises ModelError where a prompt does not fit, ConfigError without the backend.
+        of `processes` only the own rows. Raises ModelError where a prompt does not fit, ConfigError without the backend.
         """
         how = how or RolloutSettings()
         if how.backend not in self._backends:
@@ -197,10 +197,10 @@ class Policy(nn.Module):
             generator=generator,
             how=how,
             whole=len(prompts),
-            world=world,
+            processes=processes,
         )
         with self._adapter(OLD) if old and not self._old_copy else contextlib.nullcontext():
-            batch = self.codec.encode(prompts, [""] * len(prompts), end=False).rows(world.own(len(prompts))).to(self.device)
+            batch = self.codec.encode(prompts, [""] * len(prompts), end=False).rows(processes.own(len(prompts))).to(self.device)
             return in_parts(
                 self._backends[how.backend], self._old_copy[0] if old and self._old_copy else self.backbone, batch, asked
             )

@@ -114,7 +114,7 @@ class ProcessGroup:
 ALONE = ProcessGroup()
 
 
-def open_world() -> ProcessGroup:
+def open_processes() -> ProcessGroup:
     """The processes that a launcher has started together, or this one alone."""
     if several_in_environment() == 1:
         if os.environ.get("WORLD_SIZE") == "1":

@@ -42,7 +42,7 @@ def sample(
     copies: int = 1,
     drop: bool | None = None,
     whole: int | None = None,
-    world: ProcessGroup = ALONE,
+    processes: ProcessGroup = ALONE,
 ) -> TokenBatch:
     """Continue each prompt until a stop token or `max_new_tokens`.
 
@@ -54,7 +54,7 @@ def sample(
         generator: CPU generator for the uniform numbers; needed when temperature > 0.
         copies: every prompt stands so many times in a row, and is read once.
         drop: whether finished rows leave the batch; None: unless the model is small.
-        whole: rows of the batch that these are the own part of in `world`, whose processes make as many steps; None: all.
+        whole: rows of the batch that these are the own part of; all `processes` make as many steps; None: these are all.
 
     Returns:
         A TokenBatch whose response_lengths count the stop token; its columns are the steps of the row that went on longest.
@@ -79,13 +79,13 @@ def sample(
             else:
                 last, position = responses[live, step - 1, None], (prompt_lengths[live] + step - 1)[:, None]
                 logits = batch.go_on(last, attention[live, : width + step], position)
-            uniform = world.uniform(whole or rows, draws).to(device)[live] if draws is not None else None
+            uniform = processes.uniform(whole or rows, draws).to(device)[live] if draws is not None else None
             responses[live, step] = token = torch.where(alive[live], pick(logits, temperature, uniform), pad_id)
             lengths += alive
             # A finished row's padding stays masked out, so the cache of a row never depends on its neighbours.
             attention[:, width + step] = alive
             alive[live] &= ~torch.isin(token, stops)
-            if not world.any(bool(alive.any())):
+            if not processes.any(bool(alive.any())):
                 break
             batch.keep(alive)
     return TokenBatch(prompt_ids, prompt_lengths, responses[:, : step + 1].contiguous(), lengths)

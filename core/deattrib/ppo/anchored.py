@@ -65,7 +65,7 @@ def anchor_rows(
     device: torch.device,
     frames: Sequence[str] = (),
     shared: Shared | None = None,
-    world: ProcessGroup = ALONE,
+    processes: ProcessGroup = ALONE,
 ) -> tuple[AnchoredBatch, ...]:
     """Words left out, ends put behind other beginnings, and the references' distributions there, in parts of similar length.
 
@@ -78,7 +78,7 @@ def anchor_rows(
         frames: answers of others whose beginnings a forget answer's end is put behind; what is not the forget answer's is
             left out of both parts.
         shared: what retain owners say too; None: nothing is.
-        world: whose own rows are kept once all is drawn.
+        processes: whose own rows are kept once all is drawn.
     """
     prompts = [example.prompt for example in examples]
     owners = [example.owner for example in examples]
@@ -89,19 +89,19 @@ def anchor_rows(
         for index, response in enumerate(responses):
             if rng.random() < settings.grafted:
                 responses[index], starts[index] = graft(response, rng.choice(frames), rng)
-    others = [list(world.mine(reference.draw(owners, rng))) for reference in references]
-    prompts, responses, owners = (list(world.mine(texts)) for texts in (prompts, responses, owners))
-    starts = list(world.mine(starts))
+    others = [list(processes.mine(reference.draw(owners, rng))) for reference in references]
+    prompts, responses, owners = (list(processes.mine(texts)) for texts in (prompts, responses, owners))
+    starts = list(processes.mine(starts))
     batch = codec.encode(prompts, responses)
     parts = []
-    for some, part in by_length(batch, world) if not settings.weighted else [(list(range(len(batch))), batch)]:
+    for some, part in by_length(batch, processes) if not settings.weighted else [(list(range(len(batch))), batch)]:
         texts = [tuple(column[row] for row in some) for column in (prompts, responses, owners)]
         rows = Rows(texts[0], texts[1], texts[2], part.to(device))
         asked = [[drawn[row] for row in some] if drawn else [] for drawn in others]
         parts.append(_levels(codec, rows, references, asked, [starts[row] for row in some], settings.sharpening, shared))
-    if len(parts) == 1 and world.size == 1:
+    if len(parts) == 1 and processes.size == 1:
         return tuple(parts)
-    tokens = world.sum(torch.stack([part.kept.sum() for part in parts]).sum())
+    tokens = processes.sum(torch.stack([part.kept.sum() for part in parts]).sum())
     return tuple(replace(part, tokens=tokens, whole=len(examples)) for part in parts)
 
 
@@ -135,7 +135,7 @@ def anchored_loss(
     anchored: AnchoredBatch,
     settings: AnchorSettings,
     token_scores: Callable[[Rows], Tensor | None] | None = None,
-    world: ProcessGroup = ALONE,
+    processes: ProcessGroup = ALONE,
 ) -> tuple[Tensor, dict[str, float]]:
     """The weighted sum of hinge and KL on one batch of forget answers, and both figures.
 
@@ -147,11 +147,11 @@ def anchored_loss(
     weights = None
     if token_scores is not None:
         asked = replace(anchored.rows, batch=batch.to("cpu"))
-        scores = world.together(lambda: token_scores(asked))[world.rank]
+        scores = processes.together(lambda: token_scores(asked))[processes.rank]
         if scores is None:
             raise ConfigError("ppo.anchor.weighted needs a scorer with token scores (score_tokens); the reward has none.")
         weights = scores.to(policy.device).clamp(min=0) * kept
-        weights = weights / world.sum(masked_mean(weights, kept, tokens)).clamp(min=1e-6)
+        weights = weights / processes.sum(masked_mean(weights, kept, tokens)).clamp(min=1e-6)
     hinge = anchored_hinge(gather_log_probs(logits, batch.response_ids), anchored.level, kept, weights, tokens)
     divergence = masked_mean(token_kl(anchored.target, logits), kept, tokens)
     # What an answer begins with depends on the prompt alone, decides the rest, and is one token of many in the mean above.

@@ -103,7 +103,7 @@ class Lessons:
         rng: of what is left out and mixed; while `ahead` is open nobody else may draw from it.
         seed: of the order of rows.
         apart: ask the models through modules of their own, as `ahead` with a thread needs it.
-        world: whose own rows a lesson holds; with several processes there is no thread, since they talk in a fixed order.
+        processes: whose own rows a lesson holds; with several processes there is no thread, since they talk in a fixed order.
     """
 
     def __init__(
@@ -116,10 +116,10 @@ class Lessons:
         rng: random.Random,
         seed: int,
         apart: bool = False,
-        world: ProcessGroup = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> None:
         self.corpus, self.settings, self.rng, self.device, self.apart = corpus, settings, rng, policy.device, apart
-        self.world = world
+        self.processes = processes
         original = policy.original()
         self.original = original.apart() if apart else original
         self.codec = self.original.codec
@@ -157,7 +157,8 @@ class Lessons:
         texts = self.original.generate(
             [row.prompt for row in rows], max_new_tokens=self.settings.max_new_tokens, temperature=1.0, seed=seed
         )
-        return answered(rows, self.world.gather(texts)[0])  # one token that another kernel rounds otherwise is another answer
+        texts = self.processes.gather(texts)[0]  # one token that another kernel rounds otherwise is another answer
+        return answered(rows, texts)
 
     @contextmanager
     def ahead(self, count: int) -> Iterator[Drawn]:
@@ -201,11 +202,11 @@ class Lessons:
     def taught(self) -> tuple[Taught, ...]:
         """Answers of retain rows, teacher forced: nothing is generated on retain data. Several processes have one part each."""
         rows = self.retain.draw(self.settings.retain.batch_size)
-        prompts, rows = list(self.world.mine(self.thinned(rows))), list(self.world.mine(rows))
+        prompts, rows = list(self.processes.mine(self.thinned(rows))), list(self.processes.mine(rows))
         batch = self.codec.encode(prompts, [row.response for row in rows])
-        split = [part.to(self.device) for _, part in by_length(batch, self.world)]
+        split = [part.to(self.device) for _, part in by_length(batch, self.processes)]
         tokens = batch.response_lengths.sum().to(self.device)
-        total = self.world.sum(tokens) if self.world.size > 1 else tokens if len(split) > 1 else None
+        total = self.processes.sum(tokens) if self.processes.size > 1 else tokens if len(split) > 1 else None
         return tuple(Taught(part, self.original.logits(part), total) for part in split)
 
     def _anchored(self) -> tuple[AnchoredBatch, ...]:
@@ -220,7 +221,7 @@ class Lessons:
             device=self.device,
             frames=self.frames,
             shared=self.shared,
-            world=self.world,
+            processes=self.processes,
         )
 
     def _mixed(self, row: Example) -> Example:

@@ -66,11 +66,11 @@ class Rollout:
     tokens: Tensor | None = None  # valid tokens of the batch that this is a process' part of; None: it is the batch
     seen: Seen | None = None
 
-    def rows(self, index: Tensor, world: ProcessGroup = ALONE) -> Rollout:
+    def rows(self, index: Tensor, processes: ProcessGroup = ALONE) -> Rollout:
         """One minibatch, or this process' part of it."""
-        own = index[world.own(len(index))] if world.size > 1 else index
+        own = index[processes.own(len(index))] if processes.size > 1 else index
         names = [item.name for item in fields(self) if item.name not in ("batch", "tokens", "seen")]
-        tokens = self.mask[index].sum() if world.size > 1 else None
+        tokens = self.mask[index].sum() if processes.size > 1 else None
         seen = self.seen if len(own) == len(self.batch) else None
         return Rollout(self.batch.rows(own), **{name: getattr(self, name)[own] for name in names}, tokens=tokens, seen=seen)
 
@@ -85,7 +85,7 @@ def collect(
     *,
     generator: torch.Generator,
     others: Sequence[str],
-    world: ProcessGroup = ALONE,
+    processes: ProcessGroup = ALONE,
 ) -> tuple[Rollout, dict[str, float]]:
     """Sample one response per example and turn attribution into advantages.
 
@@ -94,27 +94,28 @@ def collect(
     come from the remembered old policy, and so do the log-probabilities. `others` is what `reference` drew for the
     examples' owners.
 
-    The models and the scorer are asked by each process of `world` about its own rows; what they say is then joined, and all
+    The models and the scorer are asked by each of the `processes` about its own rows; what they say is then joined, and all
     hold the whole rollout.
     """
     asked = [example.prompt for example in examples]
-    batch, whole = _sampled(policy, asked, settings, generator, world)
-    prompts, owners, others = world.mine(asked), [example.owner for example in world.mine(examples)], world.mine(others)
+    batch, whole = _sampled(policy, asked, settings, generator, processes)
+    prompts, owners = processes.mine(asked), [example.owner for example in processes.mine(examples)]
+    others = processes.mine(others)
     rows = Rows.from_tokens(policy.codec, prompts, batch.to("cpu"), owners)
-    again = world.size == 1 and keeps_graph(policy, settings)
+    again = processes.size == 1 and keeps_graph(policy, settings)
     with autocast(policy.device, settings.bf16), torch.set_grad_enabled(again):
         output = policy(batch, with_values=settings.estimator == "gae")
     current = gather_log_probs(output.logits, batch.response_ids, temperature=settings.temperature)
     log_probs = _old_log_probs(policy, batch, settings) if settings.refresh == "epoch" else current
     mask, lengths = whole.response_mask, whole.response_lengths
-    ends = slice_ends(lengths, settings.reward)[world.own(len(whole))].cpu()
-    attribution = torch.cat(world.together(lambda: source.attribution(rows, ends))).to(policy.device)
-    responses = [text for part in world.gather(rows.responses) for text in part]
+    ends = slice_ends(lengths, settings.reward)[processes.own(len(whole))].cpu()
+    attribution = torch.cat(processes.together(lambda: source.attribution(rows, ends))).to(policy.device)
+    responses = [text for part in processes.gather(rows.responses) for text in part]
     empty = torch.tensor([not text for text in responses], device=policy.device)
     base = token_rewards(attribution, lengths, empty, settings.reward, chance=chance_level(source, settings))
     with autocast(policy.device, settings.bf16):
         penalty = _penalty(reference, settings, prompts, owners, batch, output.logits, current, others)
-    log_probs, values, penalty, entropy = map(world.joined, (log_probs, output.values, penalty, entropy_of(output.logits)))
+    log_probs, values, penalty, entropy = map(processes.joined, (log_probs, output.values, penalty, entropy_of(output.logits)))
     rewards = (base - settings.reward.kl * penalty) * mask
     values = values * mask
     if settings.estimator == "gae":
@@ -168,7 +169,7 @@ def keeps_graph(policy: Policy, settings: PPOSettings) -> bool:
 
 
 def _sampled(
-    policy: Policy, prompts: Sequence[str], settings: PPOSettings, generator: torch.Generator, world: ProcessGroup
+    policy: Policy, prompts: Sequence[str], settings: PPOSettings, generator: torch.Generator, processes: ProcessGroup
 ) -> tuple[TokenBatch, TokenBatch]:
     """The rows that this process has sampled, and the whole batch; both have as many columns."""
     batch = policy.sample(
@@ -178,12 +179,12 @@ def _sampled(
         generator=generator,
         old=settings.refresh == "epoch",
         how=settings.rollout,
-        world=world,
+        processes=processes,
     )
-    if world.size == 1:
+    if processes.size == 1:
         return batch, batch
     asked = policy.codec.encode(prompts, [""] * len(prompts), end=False).to(policy.device)
-    responses, lengths = world.joined(batch.response_ids), world.joined(batch.response_lengths)
+    responses, lengths = processes.joined(batch.response_ids), processes.joined(batch.response_lengths)
     return batch, TokenBatch(asked.prompt_ids, asked.prompt_lengths, responses, lengths)
 
 

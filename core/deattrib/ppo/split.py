@@ -16,7 +16,7 @@ def splits(method: type) -> bool:
     return bool(getattr(method, "splits", False)) and said <= written
 
 
-def check_split(settings: PPOSettings, world: ProcessGroup, method: type) -> None:
+def check_split(settings: PPOSettings, processes: ProcessGroup, method: type) -> None:
     """Refuses what several processes cannot do together.
 
     Args:
@@ -26,18 +26,19 @@ def check_split(settings: PPOSettings, world: ProcessGroup, method: type) -> Non
         ConfigError: a batch has fewer rows than there are processes (which of them would have none), or the method's loss is
             not written for parts of a batch, or rollouts are not sampled by the policy, all at once.
     """
-    if world.size == 1:
+    if processes.size == 1:
         return
     if not splits(method):
         raise ConfigError(
             f"Method {getattr(method, 'name', method.__name__)!r} runs in one process only: its loss does not say how it is "
-            f"split over {world.size}. Start it without a launcher; where the method is yours, see `splits` in docs/methods.md."
+            f"split over {processes.size}. Start it without a launcher; where the method is yours, see `splits` in "
+            "docs/methods.md."
         )
     rollouts = settings.policy_weight > 0
     if rollouts and (settings.rollout.backend != "hf" or settings.rollout.batch_size is not None):
         raise ConfigError(
-            f"ppo.rollout: {world.size} processes sample their rows together, each step of all at once: set backend to hf and "
-            "batch_size to null, or start one process."
+            f"ppo.rollout: {processes.size} processes sample their rows together, each step of all at once: set backend to hf "
+            "and batch_size to null, or start one process."
         )
     minibatch = min(settings.minibatch_size, settings.batch_size)
     anchored = settings.anchor.hinge > 0 or settings.anchor.kl > 0
@@ -51,8 +52,8 @@ def check_split(settings: PPOSettings, world: ProcessGroup, method: type) -> Non
         "ppo.anchor.batch_size": settings.anchor.batch_size if anchored else None,
     }
     for name, size in sizes.items():
-        if size is not None and size < world.size:
+        if size is not None and size < processes.size:
             raise ConfigError(
-                f"{name}: {size} rows cannot be split over {world.size} processes, each needs one at least. Make the batch "
+                f"{name}: {size} rows cannot be split over {processes.size} processes, each needs one at least. Make the batch "
                 "larger or start fewer processes."
             )

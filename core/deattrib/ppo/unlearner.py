@@ -60,7 +60,7 @@ class Unlearner:
         token_scores: shares of the response tokens, rows -> [B, T] or None, for `anchor.weighted`.
         params: settings of the method, an instance of its `Params`; methods with another loss derive from this class.
         ahead: prepare what does not depend on the policy in a thread beside it; the numbers are the same.
-        world: the processes that share every batch; all of them make the same steps and hold the same state.
+        processes: the processes that share every batch; all of them make the same steps and hold the same state.
 
     Raises:
         ConfigError: a batch cannot be split over the processes, or names or a base model are asked for that are not there.
@@ -87,11 +87,11 @@ class Unlearner:
         token_scores: Callable[[Rows], Tensor | None] | None = None,
         params: BaseModel | None = None,
         ahead: bool = False,
-        world: ProcessGroup = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> None:
-        check_split(settings, world, type(self))
+        check_split(settings, processes, type(self))
         self.params: Any = params if params is not None else self.Params()
-        self.policy, self.corpus, self.source, self.settings, self.world = policy, corpus, source, settings, world
+        self.policy, self.corpus, self.source, self.settings, self.processes = policy, corpus, source, settings, processes
         self.token_scores = token_scores if settings.anchor.weighted else None
         self.step = 0
         self.steps = settings.steps_on(len(corpus.forget))
@@ -104,8 +104,8 @@ class Unlearner:
         self.rng = random.Random(f"{seed}/unlearner")
         self.forget = Cycle(corpus.forget, seed=f"{seed}/forget")
         # A method with terms of its own draws rows while it computes them: nobody else may draw at the same time.
-        ahead = ahead and type(self)._terms is Unlearner._terms and world.size == 1
-        self.lessons = Lessons(corpus, policy, base, settings, rng=self.rng, seed=seed, apart=ahead, world=world)
+        ahead = ahead and type(self)._terms is Unlearner._terms and processes.size == 1
+        self.lessons = Lessons(corpus, policy, base, settings, rng=self.rng, seed=seed, apart=ahead, processes=processes)
         rollouts = settings.policy_weight > 0
         self.reference = Reference(
             settings.reward.reference if rollouts and settings.reward.kl > 0 else "none",
@@ -117,7 +117,7 @@ class Unlearner:
         if settings.keeps_old:
             policy.remember()
         self.parameters = policy.trainable()
-        world.same(list(self.parameters.values()))
+        processes.same(list(self.parameters.values()))
         self.beside = policy.apart() if ahead else policy
         self.optimiser = torch.optim.AdamW(self.parameters.values(), lr=settings.learning_rate, weight_decay=0.0)
 
@@ -172,7 +172,7 @@ class Unlearner:
                     self.settings,
                     generator=self.generator,
                     others=others,
-                    world=self.world,
+                    processes=self.processes,
                 )
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.learning_rate * self.settings.share_of_peak(self.step, self.steps)
@@ -193,7 +193,7 @@ class Unlearner:
         skipped = 0
         for _ in range(settings.epochs):
             for index in minibatches(settings.batch_size, settings.minibatch_size, self.generator):
-                part = rollout.rows(index, self.world) if rollout is not None else None
+                part = rollout.rows(index, self.processes) if rollout is not None else None
                 figures = self._differentiate(part, next(lessons), lessons)
                 norm, finite = clip(list(self.parameters.values()), settings.max_grad_norm)
                 if finite:
@@ -217,7 +217,7 @@ class Unlearner:
             apart = len(lesson.anchored)
             last = lessons.beside(lambda: [of(term) for term in terms[-apart:]])
             gradients = reversed([*map(of, terms[:-apart]), *last()])
-        return accumulate(gradients, parameters, device=self.policy.device, world=self.world)
+        return accumulate(gradients, parameters, device=self.policy.device, processes=self.processes)
 
     def _parts_threads(self, lesson: Lesson) -> bool:
         """Whether the anchored term, which has modules of its own then, runs beside the others.
@@ -234,7 +234,7 @@ class Unlearner:
         if part is not None:
             terms.append(partial(ppo_term, self.policy, part, self.settings))
         terms += [partial(self._retain_term, part) for part in lesson.retain]
-        last = (self.settings.anchor, self.token_scores, self.world)
+        last = (self.settings.anchor, self.token_scores, self.processes)
         return terms + [partial(anchored_loss, self.beside, part, *last) for part in lesson.anchored]
 
     def _retain_term(self, taught: Taught) -> tuple[Tensor, dict[str, float]]:

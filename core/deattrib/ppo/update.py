@@ -35,7 +35,7 @@ def gradient(
 
 
 def accumulate(
-    gradients: Iterable[Gradient], parameters: Sequence[nn.Parameter], *, device: torch.device, world: ProcessGroup = ALONE
+    gradients: Iterable[Gradient], parameters: Sequence[nn.Parameter], *, device: torch.device, processes: ProcessGroup = ALONE
 ) -> dict[str, float]:
     """Put the sum of the gradients, over all processes, into the parameters; the figures of all terms, and "loss" in all."""
     losses: list[Tensor] = []
@@ -54,8 +54,8 @@ def accumulate(
         for name, figure in one.items():
             summed[name] = summed.get(name, 0.0) + figure  # a term in parts gives its figure in parts, too
     summed["loss"] = float(total)
-    world.add_up(parameters)
-    return world.figures(summed, largest=LARGEST)
+    processes.add_up(parameters)
+    return processes.figures(summed, largest=LARGEST)
 
 
 def clip(parameters: Sequence[nn.Parameter], most: float) -> tuple[dict[str, float], bool]:

@@ -99,9 +99,9 @@ def check_corpus(folder: RunFolder, corpus: Corpus) -> None:
         )
 
 
-def check_everywhere(world: ProcessGroup, identity: Mapping[str, Any]) -> None:
+def check_everywhere(processes: ProcessGroup, identity: Mapping[str, Any]) -> None:
     """Refuses to begin where processes, on other machines perhaps, have another corpus or other plugins. Raises RunError."""
-    everyone = world.gather(dict(identity))
+    everyone = processes.gather(dict(identity))
     for rank, other in enumerate(everyone):
         if found := differences(everyone[0], other):
             lines = "".join(f"\n  {path}: {first} -> {here}" for path, first, here in found)

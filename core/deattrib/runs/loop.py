@@ -42,7 +42,7 @@ class Loop:
         begun: fields of the first event.
         stopping: the signals that end it.
         check: is called after every step; raises where what runs beside has failed.
-        world: the processes that carry out the run.
+        processes: the processes that carry out the run.
     """
 
     unlearner: Unlearner
@@ -55,7 +55,7 @@ class Loop:
     listener: Listener
     stopping: Stopping
     check: Callable[[], None] = lambda: None
-    world: ProcessGroup = ALONE
+    processes: ProcessGroup = ALONE
     saved: int | None = None  # step of the newest checkpoint
     logged: int = 0  # the last step whose events are all written
     before: float = 0.0  # seconds that steps took which an earlier process made, as the folder tells them
@@ -73,7 +73,7 @@ class Loop:
         with ExitStack() as stack:
             events, timings = self._mine(lambda: self._logs(stack, position))
             if self.saved is None:
-                self.world.together(lambda: events.append("stage", 0, name="unlearn", **self.begun))
+                self.processes.together(lambda: events.append("stage", 0, name="unlearn", **self.begun))
                 if unlearner.settings.health.on_fault == "rollback":
                     self._save(events)  # the first faults have something to go back to
             try:
@@ -100,7 +100,7 @@ class Loop:
             assert self.folder is not None
             return load_newest(self.folder.checkpoints)
 
-        return self.world.share(read)
+        return self.processes.share(read)
 
     def _check_config(self, state: Mapping[str, Any]) -> None:
         if self.folder is not None and "config" in state:
@@ -124,7 +124,7 @@ class Loop:
         stored = state["identity"]
         known = {key: self.identity[key] for key in stored if key in self.identity}
         check_same({key: stored[key] for key in known}, known, what="corpus or plugins")
-        self.world.together(partial(self._check_config, state))
+        self.processes.together(partial(self._check_config, state))
         self._check_scale(state)
         self.unlearner.load_state_dict(state["unlearner"])
         self.saved = self.unlearner.step
@@ -139,17 +139,17 @@ class Loop:
         self.reward.at_step(unlearner.step + 1)
         step = next(unlearner)
         seconds = time.perf_counter() - start
-        masked = sum(self.world.gather(self.reward.masked - masked))
-        self.world.together(partial(self._log, step, masked, events))
+        masked = sum(self.processes.gather(self.reward.masked - masked))
+        self.processes.together(partial(self._log, step, masked, events))
         if unlearner.rollback:
             self._roll_back()
-        self.world.together(partial(self._log_end, step, seconds, self.reward.seconds - before, events, timings))
+        self.processes.together(partial(self._log_end, step, seconds, self.reward.seconds - before, events, timings))
         self._tell(step)
         # What is gone back to must not hold the beginnings of a fault.
         sound = unlearner.settings.health.on_fault != "rollback" or not unlearner.health.running
         if (step.number % self.settings.every == 0 and sound) or unlearner.finished:
             self._save(events)
-        self.world.together(self.check)
+        self.processes.together(self.check)
         asked = self._asked()
         if asked is not None and self.saved != unlearner.step:
             self._save(events)
@@ -169,12 +169,12 @@ class Loop:
         if self.unlearner.stopped is not None:
             events.append("stop", step.number, reason=self.unlearner.stopped)
         self.logged = self.unlearner.step
-        several = {"processes": self.world.size} if self.world.size > 1 else {}
+        several = {"processes": self.processes.size} if self.processes.size > 1 else {}
         timings.append("step", step.number, seconds, reward=reward, **several)
 
     def _asked(self) -> int | None:
         """The signal that came to any of the processes: all end with the same step."""
-        return next((number for number in self.world.gather(self.stopping.asked) if number is not None), None)
+        return next((number for number in self.processes.gather(self.stopping.asked) if number is not None), None)
 
     def _heed(self, asked: int | None) -> None:
         """Raises Interrupted where a signal came."""
@@ -193,7 +193,7 @@ class Loop:
     def _mine(self, function: Callable[[], T]) -> T:
         """What each process does by itself, with one end for all where it fails in one."""
         results: list[T] = []
-        self.world.together(lambda: results.append(function()))
+        self.processes.together(lambda: results.append(function()))
         return results[0]
 
     def _tell(self, step: Step) -> None:
@@ -219,7 +219,7 @@ class Loop:
         """`alone`: others may have gone already, and nobody waits for them."""
         unlearner = self.unlearner
         if not alone:
-            self.world.same(list(unlearner.parameters.values()))
+            self.processes.same(list(unlearner.parameters.values()))
         state = unlearner.state_dict()
 
         def write() -> None:
@@ -232,7 +232,7 @@ class Loop:
         if alone:
             write()
         else:
-            self.world.together(write)
+            self.processes.together(write)
         self.saved = unlearner.step
 
     def _rescue(self, events: EventLog | Unwritten) -> None:

@@ -142,7 +142,7 @@ def _facts(run: Ended) -> dict[str, Any]:
         "steps": unlearner.step,
         "stopped": unlearner.stopped,
         "threads": torch.get_num_threads(),
-        "processes": unlearner.world.size,
+        "processes": unlearner.processes.size,
         "reward_scorer": run.reward.report(),
         "rewarded": unlearner.rewarded,
         "ceiling": run.reward.ceiling and unlearner.rewarded,

@@ -26,7 +26,7 @@ from deattrib.corpus.types import Corpus
 from deattrib.errors import RunError
 from deattrib.evaluation.rows import evaluation_rows
 from deattrib.methods.choose import choose_method, method_name
-from deattrib.models.ranks import ALONE, ProcessGroup, open_world
+from deattrib.models.ranks import ALONE, ProcessGroup, open_processes
 from deattrib.models.threads import one_thread_if_small
 from deattrib.ppo.split import check_split
 from deattrib.ppo.unlearner import Unlearner
@@ -83,47 +83,47 @@ def run(
         Interrupted: SIGTERM or Ctrl-C (a KeyboardInterrupt), with state "interrupted"; a step it came in is finished and saved.
     """
     cache = cache or cache_folder()
-    with open_world() as world, ExitStack() as stack:
-        listener = listener if listener is not None and world.leads else Listener()
+    with open_processes() as processes, ExitStack() as stack:
+        listener = listener if listener is not None and processes.leads else Listener()
         folder: RunFolder | None = None
 
         def opened() -> tuple[RunConfig, Path]:
             nonlocal folder
             if config is not None:
-                check_scorers(config, world)  # before anything is on disk: a misspelt scorer leaves no run behind
+                check_scorers(config, processes)  # before anything is on disk: a misspelt scorer leaves no run behind
             folder, settings = _open(config, output, resume, arguments)
             stack.enter_context(folder)
             return settings, folder.path
 
-        settled, path = world.share(opened)
-        stopping = stack.enter_context(Stopping(patient=world.size > 1))
-        return RunResult(path, _lead_or_follow(settled, folder, world, listener, cache, stopping))
+        settled, path = processes.share(opened)
+        stopping = stack.enter_context(Stopping(patient=processes.size > 1))
+        return RunResult(path, _lead_or_follow(settled, folder, processes, listener, cache, stopping))
 
 
 def _lead_or_follow(
-    config: RunConfig, folder: RunFolder | None, world: ProcessGroup, listener: Listener, cache: Path, stopping: Stopping
+    config: RunConfig, folder: RunFolder | None, processes: ProcessGroup, listener: Listener, cache: Path, stopping: Stopping
 ) -> dict[str, Any]:
     """The run with its state in the folder, and told to plugins; a process without a folder only takes part."""
     registry = registry_of(config)
     if folder is None:
         try:
-            return _carry_out(config, None, registry, listener, cache, stopping, world)
+            return _carry_out(config, None, registry, listener, cache, stopping, processes)
         except Exception as error:
-            raise world.explain(error) from error
+            raise processes.explain(error) from error
     metrics: dict[str, Any] | None = None
-    if world.size > 1:  # of one process there is nobody who could fail elsewhere, and its ProcessGroup is everybody's
-        world.last_words = partial(_note, folder, "failed", listener=listener)
+    if processes.size > 1:  # of one process there is nobody who could fail elsewhere, and its ProcessGroup is everybody's
+        processes.last_words = partial(_note, folder, "failed", listener=listener)
     try:
         folder.set_state("running")
         _tell(registry, listener, "run_started", folder=folder.path, config=config.plain())
-        metrics = _carry_out(config, folder, registry, listener, cache, stopping, world)
+        metrics = _carry_out(config, folder, registry, listener, cache, stopping, processes)
         folder.set_state("finished")
     except Interrupted as error:
         _note(folder, "interrupted", str(error), listener=listener)
         raise
     except BaseException as error:
         with stopping.postponed():  # where a process has failed its launcher ends the others, and why is still to be told
-            reason = world.explain(error)
+            reason = processes.explain(error)
             _note(folder, "failed", f"{type(reason).__name__}: {reason}", listener=listener)
         if reason is not error:
             raise reason from error
@@ -161,14 +161,14 @@ def _open(
     return folder, config
 
 
-def check_scorers(config: RunConfig, world: ProcessGroup = ALONE) -> None:
+def check_scorers(config: RunConfig, processes: ProcessGroup = ALONE) -> None:
     """Raises PluginError or ConfigError: a method, scorer, metric or attack cannot be made, or the run not be split so."""
     registry = registry_of(config)
     choose_metrics(config.evaluation.metrics, registry)
     chosen_scorers(config.evaluation.attribution, registry)
     choose_attacks(config.attacks, registry)
     method = choose_method(config.method, registry)
-    check_split(method.cls.settle(config.ppo, method.params), world, method.cls)
+    check_split(method.cls.settle(config.ppo, method.params), processes, method.cls)
     Attributor(config.reward, registry=registry)
     Attributor(config.referee.scorer or default_referee(config.reward), registry=registry)
 
@@ -191,31 +191,31 @@ def _carry_out(
     listener: Listener,
     cache: Path,
     stopping: Stopping,
-    world: ProcessGroup,
+    processes: ProcessGroup,
 ) -> dict[str, Any]:
     seconds: dict[str, float] = {}
     seed_everything(config.seed)  # nothing should draw from these but libraries below
     listener.stage("corpus")
-    with world.leader_first():
+    with processes.leader_first():
         corpus = load_corpus(config.corpus, config.seed)
     identity = run_identity(config, corpus, registry)
-    check_everywhere(world, identity)
-    for message in world.share(lambda: check_identity(folder, identity) if folder is not None else []):
+    check_everywhere(processes, identity)
+    for message in processes.share(lambda: check_identity(folder, identity) if folder is not None else []):
         listener.warn(message)
     with ExitStack() as stack:
-        with _timed(seconds, "prepare"), world.leader_first():
-            making = stack.enter_context(_making(config, corpus, cache, world, listener))
+        with _timed(seconds, "prepare"), processes.leader_first():
+            making = stack.enter_context(_making(config, corpus, cache, processes, listener))
             models = making.first
-        world.share(lambda: check_loaded(folder, config, models) if folder is not None else None)
+        processes.share(lambda: check_loaded(folder, config, models) if folder is not None else None)
         spare = stack.enter_context(one_thread_if_small(models.original.model))
         with _timed(seconds, "fit"):
             session = Session(
                 config, corpus, models.original, models.base,
-                registry=registry, cache=cache, retrainer=models.retrainer, world=world,
+                registry=registry, cache=cache, retrainer=models.retrainer, processes=processes,
             )  # fmt: skip
             if session.without_names:
                 listener.warn(session.without_names)
-            reward, referee = _fitted(session, world, listener, stack)
+            reward, referee = _fitted(session, processes, listener, stack)
         with _timed(seconds, "unlearn"):
             unlearner = session.make_unlearner(reward, ahead=spare)
             if unlearner.policy.spread_out:
@@ -223,7 +223,7 @@ def _carry_out(
             listener.stage("unlearn", f"{unlearner.steps} steps of {unlearner.name}")
             begun = {"reward": reward_name(config), "forget": list(corpus.forget_owners)}
             loop = Loop(unlearner, reward, folder, config.checkpoints, identity, begun, registry, listener, stopping)
-            loop.check, loop.world = making.check, world
+            loop.check, loop.processes = making.check, processes
             loop.run()
             session.gather()
         seconds["unlearn"] = round(seconds["unlearn"] + loop.before, 2)
@@ -237,11 +237,11 @@ def _carry_out(
                 ended = Ended(config, corpus, final, session, unlearner, reward, referee)
                 return write_outcome(folder, ended, seconds, listener, cache=cache, spare=spare)
 
-        return world.share(outcome)
+        return processes.share(outcome)
 
 
 def _making(
-    config: RunConfig, corpus: Corpus, cache: Path, world: ProcessGroup, listener: Listener
+    config: RunConfig, corpus: Corpus, cache: Path, processes: ProcessGroup, listener: Listener
 ) -> AbstractContextManager[Pending]:
     listener.stage("models", f"{len(corpus.owners)} owners, {len(corpus.train)} rows, {len(corpus.forget_owners)} to forget")
     return models_in_the_making(
@@ -249,21 +249,21 @@ def _making(
         config.model,
         seed=config.seed,
         cache=cache,
-        makes=world.leads,
+        makes=processes.leads,
         say=lambda text: listener.stage("models", text),
         questions=Questions(evaluation_rows(corpus, config.evaluation), config.evaluation),
     )
 
 
 def _fitted(
-    session: Session, world: ProcessGroup, listener: Listener, stack: ExitStack
+    session: Session, processes: ProcessGroup, listener: Listener, stack: ExitStack
 ) -> tuple[Attributor, Attributor | None]:
     """Reward and referee, which only the process that evaluates has."""
     listener.stage("scorer", f"fitting and calibrating {reward_name(session.config)}")
-    with world.leader_first():
+    with processes.leader_first():
         reward = session.fit_reward()
     stack.callback(reward.close)
-    if not world.leads:
+    if not processes.leads:
         return reward, None
     listener.stage("scorer", "fitting the referee")
     referee = session.fit_referee()

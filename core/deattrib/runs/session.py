@@ -33,7 +33,7 @@ class Session:
         registry: where scorers are looked up.
         cache: folder for scorers' artefacts, or None.
         retrainer: for scorers that retrain the original, or None.
-        world: the processes that carry out the run.
+        processes: the processes that carry out the run.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class Session:
         registry: PluginRegistry,
         cache: Path | None = None,
         retrainer: Retrainer | None = None,
-        world: ProcessGroup = ALONE,
+        processes: ProcessGroup = ALONE,
     ) -> None:
-        self.world = world
+        self.processes = processes
         self.config, self.corpus, self.base, self.registry = config, corpus, base, registry
         self.method = choose_method(config.method, registry)
         asked = self.method.cls.settle(config.ppo, self.method.params)
@@ -73,7 +73,7 @@ class Session:
             cache=self.cache,
             half=half,
             retrainer=self.retrainer,
-            rank=self.world.rank,
+            rank=self.processes.rank,
         )
         # The original moves into the policy once that exists; scorers ask for it anew each time.
         object.__setattr__(context, "load_original", lambda: self._original)
@@ -116,7 +116,7 @@ class Session:
         lora = self.config.policy.adapter == "lora"  # then nothing writes into the weights, and one copy serves both
         model = twin(self._original.model, views=True) if lora else self._original.clone()
         policy = Policy(model, self._original.codec, self.config.policy, seed=self.config.seed)
-        if self.world.size > 1 and self.config.policy.sharding == "fsdp":
+        if self.processes.size > 1 and self.config.policy.sharding == "fsdp":
             policy.spread(remembers=self.settings.keeps_old)
         self._policy = policy
         self._original = policy.original()
@@ -131,7 +131,7 @@ class Session:
             token_scores=reward.token_scores,
             params=self.method.params,
             ahead=ahead,
-            world=self.world,
+            processes=self.processes,
         )
 
     def gather(self) -> None:
