@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 
 from deattrib import LanguageModel, Rows, Scorer, ScorerContext, ScorerError, TokenBatch, fingerprint, load_language_model
@@ -26,7 +26,7 @@ from deattrib_scorers._tangents import Derivative, token_derivatives
 FORGET_SET = "the forget set"
 
 
-class DirectionParams(BaseModel, extra="forbid", frozen=True, allow_inf_nan=False):
+class DirectionParams(Scorer.Params):
     """Settings of every gradient-linear scorer."""
 
     layers: tuple[str, ...] = Field(
@@ -60,7 +60,7 @@ class DirectionScorer(Scorer):
     """Base of the scorers whose score of a response is a directional derivative of its log-probability."""
 
     fidelity = "approximate"
-    Params = DirectionParams  # type: ignore[assignment]
+    Params = DirectionParams
     context: ScorerContext | None = None
     checkpoints: Sequence[Checkpoint] = ()
     # Where a setting rules out one direction per owner: whole responses against all owners, rows -> [B, owners].
