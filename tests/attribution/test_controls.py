@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any
 
 import pytest
 import torch
+from tests.attribution.wall import context_with
 
 import deattrib_scorers.controls as controls
-from deattrib import ConfigError, Example, GuardedScorer, PluginRegistry, Rows, Scorer, ScorerContext, ScorerError, hookimpl
+from deattrib import ConfigError, Example, GuardedScorer, PluginRegistry, Rows, Scorer, ScorerError, hookimpl
 from deattrib.models.language_model import Codec
 from deattrib.models.scratch import make_tokenizer
 
@@ -51,26 +51,11 @@ def registry() -> PluginRegistry:
     return registry
 
 
-def context_with(codec: Codec, *, seed: int = 0, owners: tuple[str, ...] = OWNERS, forget: int = 2) -> ScorerContext:
-    rows = {owner: (Example(owner, "q", "a"),) for owner in owners}
-    return ScorerContext(
-        rows_by_owner=MappingProxyType(rows),
-        forget_owners=owners[:forget],
-        identities={},
-        background=(),
-        codec=codec,
-        load_original=lambda: pytest.fail("not needed"),
-        load_base=None,
-        load_policy=None,
-        device=torch.device("cpu"),
-        dtype=torch.float32,
-        seed=seed,
-    )
-
-
-def fitted(registry: PluginRegistry, codec: Codec, spec: Any, **options: Any) -> GuardedScorer:
+def fitted(
+    registry: PluginRegistry, codec: Codec, spec: Any, *, seed: int = 0, owners: tuple[str, ...] = OWNERS, forget: int = 2
+) -> GuardedScorer:
     guard = GuardedScorer(registry.make(spec), codec=codec)
-    guard.fit(context_with(codec, **options))
+    guard.fit(context_with(codec, seed, rows=[Example(owner, "q", "a") for owner in owners], forget=forget))
     return guard
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -21,10 +21,14 @@ def numpy_words() -> Any:
     return np.random.get_state(legacy=True)[1].copy()  # type: ignore[index]
 
 
-def context_with(codec: Codec, seed: int = 3) -> ScorerContext:
+def context_with(
+    codec: Codec, seed: int = 3, *, rows: Sequence[Example] = (Example("ada", PROMPTS[0], RESPONSES[0]),), forget: int = 1
+) -> ScorerContext:
+    """What a scorer is fitted with where it needs no model; the first `forget` owners are to be forgotten."""
+    owners = tuple(dict.fromkeys(row.owner for row in rows))
     return ScorerContext(
-        rows_by_owner=MappingProxyType({"ada": (Example("ada", PROMPTS[0], RESPONSES[0]),)}),
-        forget_owners=("ada",),
+        rows_by_owner=MappingProxyType({owner: tuple(row for row in rows if row.owner == owner) for owner in owners}),
+        forget_owners=owners[:forget],
         identities={},
         background=(),
         codec=codec,
