@@ -21,6 +21,7 @@ def test_terminal_pages_and_tables_say_the_same() -> None:
     assert {part.key: part.label for part in PARTS if part.key != ATTACKS}.items() <= LABELS.items()
     assert {LABELS[key] for key in ("extraction_strength", "tow", "model_utility")} <= {column.title for column in HEADINGS}
     assert {key: label for key, label in COLUMNS.items() if key not in OWN}.items() <= LABELS.items()
+    assert not OWN.keys() & LABELS.keys()
 
 
 def test_the_page_says_it_first_and_may_go_on() -> None:

@@ -9,9 +9,7 @@ from deattrib.compare.content import REFERENCES, spread
 from deattrib.compare.folders import Label
 from deattrib.report.labels import LABELS
 
-# No figures of metrics.json, and two that these tables are too wide for; else as everywhere.
-OWN = {"score": "score", "closeness attacks": "attacks, closeness", "seconds": "seconds"}
-OWN |= {"retain_rouge": "retain", "world_rouge": "world"}
+OWN = {"score": "score", "closeness attacks": "attacks, closeness", "seconds": "seconds"}  # no figures of metrics.json
 ORDER = (
     "score",
     "attribution",
@@ -31,7 +29,7 @@ ORDER = (
     "oracle_perplexity",
     "seconds",
 )
-COLUMNS = {key: OWN.get(key) or LABELS[key] for key in ORDER}
+COLUMNS = {key: OWN[key] if key in OWN else LABELS[key] for key in ORDER}
 SAME = 0.0005
 
 
