@@ -93,15 +93,6 @@ def test_a_run_asks_nothing_of_any_network(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-@pytest.mark.parametrize(("adapter", "library"), [("lora", "peft"), ("full", "transformers")])
-def test_the_card_says_how_what_is_there_is_loaded(tmp_path: Path, adapter: str, library: str) -> None:
-    config = build_config(data={**TINY, "policy": {"adapter": adapter}})
-    metrics = {"rows": {}, "ceiling": False, "method": "dareu", "reward": "none", "steps": 1}
-    write_card(tmp_path / "README.md", config, load_corpus(config.corpus, 0), metrics, model="m")
-    text = (tmp_path / "README.md").read_text()
-    assert f"library_name: {library}" in text and ("PeftModel" in text) is (adapter == "lora")
-
-
 def test_remote_code_that_was_allowed_is_in_manifest_and_card(tmp_path: Path) -> None:
     """The path leads nowhere, so the run ends before any code could be loaded; the manifest is written first."""
     for allowed in (False, True):

@@ -8,6 +8,7 @@ from typing import Any
 from deattrib.corpus.types import Corpus
 from deattrib.models.loading import model_below
 from deattrib.report.headline import CEILING
+from deattrib.report.labels import LABELS
 from deattrib.runs.atomic import atomic_write_text
 from deattrib.runs.config import RunConfig
 from deattrib.runs.manifest import library_versions
@@ -31,7 +32,9 @@ def write_card(path: Path, config: RunConfig, corpus: Corpus, metrics: dict[str,
     """Markdown with what was done, the figures beside the oracle's, and what they do not promise."""
     rows = {name: row for name, row in metrics["rows"].items() if row}
     head = "| | " + " | ".join(rows) + " |\n|---|" + "---|" * len(rows)
-    lines = ["| " + key + " | " + " | ".join(_figure(row.get(key)) for row in rows.values()) + " |" for key in SHOWN]
+    lines = [
+        f"| {LABELS[key]} (`{key}`) | " + " | ".join(_figure(row.get(key)) for row in rows.values()) + " |" for key in SHOWN
+    ]
     remote = "\nRemote model code was allowed (`trust_remote_code`).\n" if config.model.trust_remote_code else ""
     ceiling = f"\n**{CEILING}**\n" if metrics["ceiling"] else ""
     merged = MERGE if model is not None and model_below(model) != model else ""
