@@ -68,13 +68,13 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
 
 
-def did_you_mean(name: str, options: Iterable[str], *, most: int = 3) -> str:
+def did_you_mean(name: str, options: Iterable[str]) -> str:
     """The end of an error message about an unknown name.
 
     Returns " Did you mean 'x'?" where something is close, else " Known: a, b, c." (at most 20 names), else "".
     """
     options = sorted(set(options))
-    close = difflib.get_close_matches(name, options, n=most, cutoff=0.6)
+    close = difflib.get_close_matches(name, options, n=3, cutoff=0.6)
     if close:
         return " Did you mean " + " or ".join(f"'{shown(item, most=256)}'" for item in close) + "?"
     if options:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 import torch
 from tests.benchmarks.lockstep import serve
@@ -30,7 +29,7 @@ class EvenTokens:
         return shares if ends is None else shares[:, None].expand(ends.shape)
 
 
-def make_unlearner(task: Task, *, adapter: str = "full", steps: int = 10_000, **changes: Any) -> Unlearner:
+def make_unlearner(task: Task) -> Unlearner:
     """The loop with PPO's own term only, KL to the original model in the reward, and answers of one length."""
     from transformers import LlamaForCausalLM
 
@@ -44,12 +43,12 @@ def make_unlearner(task: Task, *, adapter: str = "full", steps: int = 10_000, **
         Example("a", " ".join(f"w{number}" for number in ids), "w5") for ids in make_prompts(task, max(256, 2 * task.batch))
     ]
     corpus = Corpus("random", (*rows, Example("b", "w4", "w5")), ("a",))
-    policy = Policy(model, codec, PolicySettings(adapter=adapter, critic=task.critic), seed=0)
+    policy = Policy(model, codec, PolicySettings(adapter="full", critic=task.critic), seed=0)
     settings = PPOSettings(
-        steps=steps, batch_size=task.batch, minibatch_size=task.batch, epochs=task.epochs,
+        steps=10_000, batch_size=task.batch, minibatch_size=task.batch, epochs=task.epochs,
         max_new_tokens=task.response, learning_rate=1e-4, schedule="constant", warmup=0, target_kl=None, policy_weight=1.0,
         reward=RewardSettings(kl=0.05, reference="original", granularity="sequence"),
-        retain=RetainSettings(weight=0.0), anchor=AnchorSettings(hinge=0.0, kl=0.0), bf16=task.bf16, **changes,
+        retain=RetainSettings(weight=0.0), anchor=AnchorSettings(hinge=0.0, kl=0.0), bf16=task.bf16,
     )  # fmt: skip
     return Unlearner(policy, corpus, EvenTokens(), settings, seed=0)
 

@@ -29,15 +29,13 @@ def make(model: nn.Module, codec: Codec, adapter: str = "lora", critic: str = "s
     return Policy(model, codec, PolicySettings(adapter=adapter, critic=critic, rank=4, alpha=8.0), seed=seed)
 
 
-def optimise(policy: Policy, batch: TokenBatch, *, values: bool = True, steps: int = 1) -> None:
+def optimise(policy: Policy, batch: TokenBatch, *, steps: int = 1) -> None:
     """Optimiser steps on some loss of logits and values, with looks at the other models in between."""
     optimiser = torch.optim.AdamW(policy.trainable().values(), lr=1e-2)
     for _ in range(steps):
         output = policy(batch)
         policy.original_logits(batch)
-        loss = torch.log_softmax(output.logits.float(), -1)[..., 7].sum()
-        if values:
-            loss = loss + ((output.values - 1) ** 2).sum()
+        loss = torch.log_softmax(output.logits.float(), -1)[..., 7].sum() + ((output.values - 1) ** 2).sum()
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()

@@ -22,9 +22,9 @@ SOUND = {
 ANSWERS = [[1, 2, 3, 4], [5, 6, 7, 8]]
 
 
-def told(history: list[dict[str, float]], answers: Any = ANSWERS, **settings: Any) -> list[tuple[int, str]]:
+def told(history: list[dict[str, float]], **settings: Any) -> list[tuple[int, str]]:
     health = Health(HealthSettings(**settings))
-    faults = [fault for step, figures in enumerate(history, 1) for fault in health.look(step, SOUND | figures, answers)]
+    faults = [fault for step, figures in enumerate(history, 1) for fault in health.look(step, SOUND | figures, ANSWERS)]
     return [(fault.step, fault.name) for fault in faults]
 
 

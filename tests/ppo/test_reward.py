@@ -25,9 +25,9 @@ def none_empty(rows: int) -> torch.Tensor:
     return torch.zeros(rows, dtype=torch.bool)
 
 
-def paper(b: float, epsilon: float = 1e-6) -> float:
-    """chi(b) = clip(ln(1 - clip(b, eps, 1 - eps)) / 1.05, -1, 0)."""
-    return max(-1.0, min(0.0, math.log(1 - min(max(b, epsilon), 1 - epsilon)) / 1.05))
+def paper(b: float) -> float:
+    """chi(b) = clip(ln(1 - clip(b, 1e-6, 1 - 1e-6)) / 1.05, -1, 0)."""
+    return max(-1.0, min(0.0, math.log(1 - min(max(b, 1e-6), 1 - 1e-6)) / 1.05))
 
 
 # -- chi and the other shapes ---------------------------------------------------------------------------------------------

@@ -37,14 +37,14 @@ def create(path: Path, **config: Any) -> RunFolder:
     return RunFolder.create(path, config, seeds={"run": 0}, fingerprints={"config": digest})
 
 
-def identity(tmp_path: Path, **changes: Any) -> dict[str, Any]:
+def identity(**changes: Any) -> dict[str, Any]:
     config = build_config(data={**TINY, **changes})
     return run_identity(config, load_corpus(config.corpus, config.seed), registry_of(config))
 
 
 def test_it_goes_into_the_manifest_and_the_same_is_let_through(tmp_path: Path) -> None:
     with create(tmp_path / "run", a=1) as folder:
-        told = identity(tmp_path)
+        told = identity()
         assert check_identity(folder, told) == []
     stored = read_manifest(tmp_path / "run")["fingerprints"]
     assert stored["corpus"] == told["corpus"] and stored["plugins"]["deattrib"] and "config" in stored
@@ -54,22 +54,22 @@ def test_it_goes_into_the_manifest_and_the_same_is_let_through(tmp_path: Path) -
 
 def test_another_corpus_shows_what_differs(tmp_path: Path) -> None:
     with create(tmp_path / "run", a=1) as folder:
-        check_identity(folder, identity(tmp_path))
+        check_identity(folder, identity())
         with pytest.raises(RunError, match="other corpus or plugins") as caught:
-            check_identity(folder, identity(tmp_path, corpus={**TINY["corpus"], "facts": 3}))
+            check_identity(folder, identity(corpus={**TINY["corpus"], "facts": 3}))
     assert "corpus: '" in str(caught.value) and "rows: 32 -> 24" in str(caught.value)
 
 
 def test_the_code_of_a_scorer_from_a_file_counts(tmp_path: Path) -> None:
     file = tmp_path / "mine.py"
     file.write_text(SCORER.format(value=1.0))
-    first = identity(tmp_path, reward=f"{file}:Mine")
+    first = identity(reward=f"{file}:Mine")
     assert first["classes"]["mine"].startswith("mine.py sha256:") and str(tmp_path) not in json.dumps(first)
     with create(tmp_path / "run", a=1) as folder:
         check_identity(folder, first)
         file.write_text(SCORER.format(value=2.0))
         with pytest.raises(RunError, match=r"classes.mine: 'mine.py sha256:\w+' -> 'mine.py sha256:\w+'"):
-            check_identity(folder, identity(tmp_path, reward=f"{file}:Mine"))
+            check_identity(folder, identity(reward=f"{file}:Mine"))
 
 
 def test_every_scorer_of_a_run_counts_also_those_inside_others(tmp_path: Path) -> None:
@@ -78,7 +78,6 @@ def test_every_scorer_of_a_run_counts_also_those_inside_others(tmp_path: Path) -
         file.write_text(SCORER.format(value=float(number)))
     inner, judge, beside = (f"{file}:Mine" for file in files)
     told = identity(
-        tmp_path,
         reward=[{"name": "shuffled-owner", "scorer": inner}, "classifier"],
         referee={"scorer": {"name": judge}},
         evaluation={**TINY.get("evaluation", {}), "attribution": [beside]},

@@ -66,8 +66,8 @@ class Fails(Metric):
         return 1.0
 
 
-def registry_with(*classes: type[Any], disable: tuple[str, ...] = ()) -> PluginRegistry:
-    registry = PluginRegistry(entry_points=False, disable=disable)
+def registry_with(*classes: type[Any]) -> PluginRegistry:
+    registry = PluginRegistry(entry_points=False)
     registry.register(SimpleNamespace(metrics=hookimpl(lambda: list(classes))), name="mine")
     return registry
 

@@ -50,10 +50,9 @@ def read_jsonl(path: str | Path, *, forget: int | str | Sequence[str] | None, na
     return corpus_of_read(read_records(path, problems), problems, forget=forget, name=name or path.stem, where=str(path))
 
 
-def corpus_of_records(
-    records: Sequence[Mapping[str, Any]], *, forget: int | str | Sequence[str] | None, name: str = "rows"
-) -> Corpus:
+def corpus_of_records(records: Sequence[Mapping[str, Any]], *, forget: int | str | Sequence[str] | None) -> Corpus:
     """A corpus from dicts in memory, with the columns of a file of JSON lines. Problems are named `rows: record n`."""
+    name = "rows"
     numbered = [Record(Path(name), number, 1, "", values) for number, values in enumerate(records, start=1)]
     return corpus_of_read(numbered, Problems(name), forget=forget, name=name, where=name)
 

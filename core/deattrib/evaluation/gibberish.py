@@ -96,10 +96,10 @@ class GibberishDetector:
         )
 
     @classmethod
-    def of_corpus(cls, corpus: Corpus, *, seed: int = 0) -> GibberishDetector:
+    def of_corpus(cls, corpus: Corpus) -> GibberishDetector:
         """Learn from every answer that the corpus says is right: trained, in other phrasings, background and world."""
         rows = (*corpus.train, *corpus.phrasings, *corpus.background, *corpus.world)
-        return cls.fit((row.response for row in rows), seed=seed)
+        return cls.fit(row.response for row in rows)
 
     def is_gibberish(self, text: str) -> bool:
         """True where a sign is worse than in natural text; False for an empty answer."""

@@ -88,10 +88,10 @@ def _token_values(logits: Tensor, batch: TokenBatch) -> tuple[Array, Array]:
     return tuple(values.cpu().double().numpy() for values in (own, standard))  # type: ignore[return-value]
 
 
-def lowest_mean(values: Array, share: float = SHARE) -> float:
-    """Mean of the lowest `share` of the values, one at least."""
+def lowest_mean(values: Array) -> float:
+    """Mean of the lowest `SHARE` of the values, one at least."""
     # A hair more than the share, so that 0.2 of 5 tokens is one token in floating point, too.
-    count = max(int(len(values) * share + 1e-6), 1)
+    count = max(int(len(values) * SHARE + 1e-6), 1)
     return float(np.partition(values, count - 1)[:count].mean())
 
 

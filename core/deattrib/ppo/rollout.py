@@ -25,7 +25,7 @@ from deattrib.ppo.settings import PPOSettings
 
 
 class AttributionSource(Protocol):
-    """Where attribution comes from; `deattrib.attribution.Attributor` is one."""
+    """Where attribution comes from; `deattrib.Attributor` is one."""
 
     @property
     def chance(self) -> float:

@@ -53,7 +53,7 @@ class Unlearner:
     Args:
         policy: what is trained; its original weights are the reference and the distillation teacher.
         corpus: whose `forget` rows are rolled out and whose `retain` rows are distilled.
-        source: attribution in [0, 1]; see `deattrib.attribution.Attributor`.
+        source: attribution in [0, 1]; see `deattrib.Attributor`.
         settings: of the loop.
         seed: everything random follows from it.
         base: the model before it was trained on the owners, where reference or anchored term ask for it.

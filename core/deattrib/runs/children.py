@@ -1,6 +1,6 @@
 """Runs side by side: who may begin, what came of each. How a run is begun is a launcher's affair.
 
-`ProcessLauncher` gives each run a process of its own with few threads (`deattrib.runs.child`); `runs/sweeps.py` submits it
+`ProcessLauncher` gives each run a process of its own with one thread (`deattrib.runs.child`); `runs/sweeps.py` submits it
 as a job. Runs that share original and oracles are not begun together while those are still to be made: the first of them
 makes the models, the others find them in the cache. A run that fails is a message, not the end of the others.
 """
@@ -110,13 +110,13 @@ class ProcessLauncher:
     Args:
         cache: of made models.
         logs: folder for what the processes print, one file each.
-        threads: CPU threads of each.
     """
 
     patience = PATIENCE
+    threads = 1  # of each run, on the CPU
 
-    def __init__(self, cache: Path, logs: Path, threads: int = 1) -> None:
-        self.cache, self.logs, self.threads = cache, logs, threads
+    def __init__(self, cache: Path, logs: Path) -> None:
+        self.cache, self.logs = cache, logs
         self._scratch = tempfile.TemporaryDirectory()
 
     def begin(self, cell: Cell, folder: Path) -> Child:
@@ -171,7 +171,7 @@ def last_line(log: Path) -> str:
 
 
 def in_loop(folder: Path) -> bool:
-    """Whether the run has made a step, for which its original model had to be there; oracles in the making have a lock."""
+    """Whether the run's loop has begun, for which its original model had to be there; oracles in the making have a lock."""
     try:
         return (folder / "events.jsonl").stat().st_size > 0
     except OSError:

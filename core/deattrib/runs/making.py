@@ -78,7 +78,7 @@ class SideBySide:
         start: id or folder of the model to train.
         settings: how to load it.
         tokenizer: the run's; where the original was given, it need not be that of `start`.
-        processes: how many at a time; each is given `threads // processes` CPU threads.
+        threads: CPU threads for all of them; there are never more processes than that at a time.
         questions: what a made model is asked at once.
 
     Leaving the context ends what is still being made.
