@@ -94,8 +94,7 @@ def collect(
     come from the remembered old policy, and so do the log-probabilities. `others` is what `reference` drew for the
     examples' owners.
 
-    The models and the scorer are asked by each of the `processes` about its own rows; what they say is then joined, and all
-    hold the whole rollout.
+    Each of the `processes` asks the models and the scorer about its own rows; what they say is joined: all hold the whole.
     """
     asked = [example.prompt for example in examples]
     batch, whole = _sampled(policy, asked, settings, generator, processes)
