@@ -71,7 +71,7 @@ def sample(
     stops = torch.tensor(sorted(stop_ids), dtype=torch.int64, device=device)
     batch = _Rows(model, torch.arange(rows, device=device), drop=not is_small(model) if drop is None else drop)
     step = 0
-    with eval_mode(model), _quick(model, world):
+    with eval_mode(model), _quick(model, processes):
         for step in range(max_new_tokens):
             live = batch.live
             if step == 0:
@@ -91,14 +91,14 @@ def sample(
     return TokenBatch(prompt_ids, prompt_lengths, responses[:, : step + 1].contiguous(), lengths)
 
 
-def _quick(model: nn.Module, world: ProcessGroup) -> torch.inference_mode:
+def _quick(model: nn.Module, processes: ProcessGroup) -> torch.inference_mode:
     """Without autograd's bookkeeping; what `sample` returns is made outside of it.
 
     Not for modules of somebody else's, which may keep what a pass has made (positions' sines, say) for one with gradients, nor
     for weights that are spread: the hooks that put them together need autograd.
     """
     known = all(type(module).__module__.partition(".")[0] in KNOWN for module in model.modules())
-    return torch.inference_mode(known and world.size == 1)
+    return torch.inference_mode(known and processes.size == 1)
 
 
 def _attention(prompt_lengths: Tensor, width: int, room: int) -> Tensor:
