@@ -20,8 +20,8 @@ from deattrib.errors import ScorerError
 from deattrib.models.language_model import Codec, LanguageModel
 from deattrib_scorers._curvature import DiagonalFisher, Ekfac
 from deattrib_scorers._factors import Factors, Pair, gradient_factors
-from deattrib_scorers._linear import response_means
 from deattrib_scorers._sites import find_sites
+from deattrib_scorers._sums import response_means
 from deattrib_scorers.gradient import Gradient
 from deattrib_scorers.influence import Influence
 
