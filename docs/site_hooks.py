@@ -1,4 +1,5 @@
-"""What mkdocs does not do by itself: pages for the files of the repository that the docs link to, and blank lines before lists.
+"""What mkdocs does not do by itself: pages for the files of the repository that the docs link to, blank lines before lists, and
+the catalogue's part of the navigation, which is that of its tables.
 
 On the repository's own pages a link such as ../examples/resume.py shows the file, and a list may follow its sentence at once;
 the site has to be made to do the same. Nothing is copied into docs/.
@@ -55,7 +56,25 @@ def spaced(markdown: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def navigation(nav: Any) -> Any:
+    """The navigation of mkdocs.yml with the pages that catalogue.md links to below it, by kind and in its order."""
+    if isinstance(nav, list):
+        return [navigation(item) for item in nav]
+    if isinstance(nav, dict):
+        return {title: navigation(part) for title, part in nav.items()}
+    if nav != "catalogue.md":
+        return nav
+    linked = re.findall(r"\]\((catalogue/(\w+)/[^)]+)\)", (ROOT / "docs" / nav).read_text(encoding="utf-8"))
+    kinds = dict.fromkeys(kind for _, kind in linked)
+    return [nav, *({kind.capitalize(): [path for path, of in linked if of == kind]} for kind in kinds)]
+
+
 # -- what mkdocs calls ----------------------------------------------------------------------------------------------------
+def on_config(config: Any) -> Any:
+    config["nav"] = navigation(config["nav"])
+    return config
+
+
 def on_files(files: Any, *, config: Any) -> Any:
     from mkdocs.structure.files import File, InclusionLevel
 

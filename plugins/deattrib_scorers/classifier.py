@@ -1,4 +1,6 @@
-"""Attribution by a classifier over owners: DA_c(i, y) = p(i | y), the paper's default (section 4.1).
+"""Attribution by a classifier over owners: DA_c(i, y) = p(i | y).
+
+The default of Lu et al. 2026 (arXiv 2605.30919, section 4.1), called the paper below.
 
 Trained once on the owners' *answers* (never the questions, which name the owner), then frozen. Three backbones:
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -17,7 +18,17 @@ from tests.docs.fences import DOCS, FENCE, PAGES, ROOT
 
 from deattrib.attribution.plugins import PluginRegistry
 
-NAVIGATION = yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]
+
+def load_hooks() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("site_hooks", DOCS / "site_hooks.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+HOOKS = load_hooks()
+NAVIGATION = HOOKS.navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"])
 GENERATED = {"CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "examples/index.md"}  # by docs/site_hooks.py
 
 
@@ -83,14 +94,10 @@ def test_the_picture_is_whole_and_fetches_nothing() -> None:
 
 
 def test_lists_and_tables_get_the_blank_line_that_the_site_needs() -> None:
-    spec = importlib.util.spec_from_file_location("site_hooks", DOCS / "site_hooks.py")
-    assert spec is not None and spec.loader is not None
-    hooks = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(hooks)
-    assert hooks.spaced("As:\n- a\n- b\n  more\n- c\nend\n") == "As:\n\n- a\n- b\n  more\n- c\nend\n"
-    assert hooks.spaced("T\n| a |\n|---|\n") == "T\n\n| a |\n|---|\n"
-    assert hooks.spaced("```sh\nx\n- no list\n```\n") == "```sh\nx\n- no list\n```\n"
-    assert hooks.spaced("1. a\n2. b\n") == "1. a\n2. b\n"
+    assert HOOKS.spaced("As:\n- a\n- b\n  more\n- c\nend\n") == "As:\n\n- a\n- b\n  more\n- c\nend\n"
+    assert HOOKS.spaced("T\n| a |\n|---|\n") == "T\n\n| a |\n|---|\n"
+    assert HOOKS.spaced("```sh\nx\n- no list\n```\n") == "```sh\nx\n- no list\n```\n"
+    assert HOOKS.spaced("1. a\n2. b\n") == "1. a\n2. b\n"
 
 
 def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -> None:
@@ -103,4 +110,5 @@ def test_the_site_builds_without_a_warning_and_fetches_nothing(tmp_path: Path) -
     assert len(built) > 50
     assert [path.name for path, text in built.items() if re.search(r"(?:src|<link[^>]*href)=\"?https?://", text)] == []
     start = built[tmp_path / "site" / "index.html"]
+    assert tmp_path / "site" / "catalogue" / "scorers" / "classifier.html" in built
     assert "howto/corpus.html" in start and "<table>" in start

@@ -92,7 +92,7 @@ class Scorer:
 
     Class attributes:
         name: the word that picks it in a config (`reward: NAME`).
-        fidelity: "exact" (retraining), "approximate" (approximates retraining), "proxy" (correlates with it), or
+        fidelity: "exact" (retraining), "approximate" (approximates retraining), "proxy" (correlates with retraining), or
             "control" (means nothing on purpose, and is therefore not calibrated).
         api_version: the version of this interface the scorer was written for.
         needs: what it needs beyond a corpus and a model, for the listing; an entry "distribution[extra]" is checked, and

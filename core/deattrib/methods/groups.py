@@ -1,7 +1,12 @@
 """The engine with trl's other two ways to advantages: `rloo` and `grpo`.
 
 Attribution of the whole answer is the reward, the other answers to the same prompt are the baseline, and there is no value
-function. Everything else is `dareu`'s: distillation, anchored term, reference, checkpoints. `deattrib.trl` has the scorers as
+function.
+
+- `rloo`: the reward minus the mean of the others' (Ahmadian et al. 2024, arXiv 2402.14740, section 3.2);
+- `grpo`: minus the mean of all of them, over their standard deviation (Shao et al. 2024, arXiv 2402.03300, section 4.1.2).
+
+Everything else is `dareu`'s: distillation, anchored term, reference, checkpoints. `deattrib.trl` has the scorers as
 rewards of trl's own trainers, which know none of these.
 """
 
@@ -44,7 +49,7 @@ class LeaveOneOut(Unlearner):
 
 
 class GroupRelative(LeaveOneOut):
-    """The same in standard deviations of the prompt's answers (GRPO; Shao et al. 2024)."""
+    """Reward minus the mean of the prompt's answers, in their standard deviations (GRPO; Shao et al. 2024)."""
 
     name = "grpo"
     whitened = False

@@ -1,6 +1,7 @@
 """Fine-tuning on retain rows only, trusting that the rest fades: `retain-ft`.
 
-The fine-tuning baseline of Golatkar et al. (CVPR 2020) and of the paper's Table 1 ("Fine-tune on D_R").
+The fine-tuning baseline of Golatkar et al. (CVPR 2020) and of Lu et al. 2026 (arXiv 2605.30919), Table 1 ("Fine-tune on
+D_R").
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The loop: an iterator of steps that can be stopped, saved and continued to the very same numbers.
 
-One step is one rollout batch (paper, Algorithm 1, lines 13-20): sample answers to forget prompts, attribute them, turn
-attribution into advantages, and update the policy a few times on PPO's loss, the distillation to the original model
-on retain rows, and the anchored term on the forget rows. The engine knows nothing of files: whoever drives the
-iterator writes events and checkpoints.
+One step is one rollout batch (Lu et al. 2026, arXiv 2605.30919, Algorithm 1, lines 13-20): sample answers to forget prompts,
+attribute them, turn attribution into advantages, and update the policy a few times on PPO's loss, the distillation to the
+original model on retain rows, and the anchored term on the forget rows. The engine knows nothing of files: whoever drives
+the iterator writes events and checkpoints.
 """
 
 from __future__ import annotations
