@@ -73,7 +73,7 @@ def test_all_sections_and_models_are_there(run: Any) -> None:
     text = "".join(reader.text)
     for heading in ("Figures", "Learning curves", "Answers, before and after", "Settings, versions, time", "Warnings"):
         assert heading in text
-    for word in ("Original", "Unlearned", "Oracle", "2nd oracle", "Ilse Varga-Montoya", "Sable Quay", "ppo.lr", "2.13.0"):
+    for word in ("Original", "Unlearned", "Oracle", "Oracle 2", "Ilse Varga-Montoya", "Sable Quay", "ppo.lr", "2.13.0"):
         assert word in text
     assert "bins 1 and 2 pooled" in text and "attribution at chance for 5 steps" in text
     assert len(reader.ids) == len(set(reader.ids))
@@ -127,7 +127,7 @@ def test_nulls_nan_and_wrong_types_are_blanks_not_errors(run: Any) -> None:
     run.answers["rows"][0].update(original=None, fact=None, unlearned={"text": None, "attribution": None, "tokens": [["a"], 3]})
     page = render(*run.parts)
     read(page)
-    assert "no measure of forgetting was taken" in page and "2nd oracle" not in page
+    assert "no measure of forgetting was taken" in page and "Oracle 2" not in page
     assert not re.search(r"\b(nan|inf|None)\b", page)
 
 

@@ -17,7 +17,7 @@ from deattrib.report.series import Point, bounds, ticks
 from deattrib.report.text import visible
 
 MODELS = ("original", "oracle_second", "oracle", "unlearned")
-LABELS = {"original": "Original", "unlearned": "Unlearned", "oracle": "Oracle", "oracle_second": "2nd oracle"}
+LABELS = {"original": "Original", "unlearned": "Unlearned", "oracle": "Oracle", "oracle_second": "Oracle 2"}
 
 
 @dataclass(frozen=True, slots=True)

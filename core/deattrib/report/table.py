@@ -19,7 +19,7 @@ COLUMNS = (
     ("original", "Original", "before unlearning"),
     ("unlearned", "Unlearned", "this run"),
     ("oracle", "Oracle", "retrained without them"),
-    ("oracle_second", "2nd oracle", "other seed: the noise"),
+    ("oracle_second", "Oracle 2", "other seed: the noise"),
 )
 
 
