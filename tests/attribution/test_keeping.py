@@ -64,12 +64,36 @@ def test_without_a_cache_it_is_made(context: ScorerContext) -> None:
     assert make.calls == 2
 
 
-def test_what_is_too_large_is_not_kept(context: ScorerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keeping, "LARGEST", sum(value.numel() * value.element_size() for value in VALUES.values()) - 1)
+SIZE = sum(value.numel() * value.element_size() for value in VALUES.values())
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        {"LARGEST": SIZE - 1},
+        {"LITTLE": SIZE - 1, "WORTH": 0},  # not so little, and sooner made than read
+    ],
+)
+def test_what_is_too_large_is_not_kept(
+    context: ScorerContext, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, int]
+) -> None:
+    for name, value in limits.items():
+        monkeypatch.setattr(keeping, name, value)
     make = Maker()
     for _ in range(2):
         assert torch.equal(context.keep("mine", 1, make)["a"], VALUES["a"])
     assert make.calls == 2 and not (tmp_path / "scorers").exists()
+
+
+def test_what_took_long_is_kept_though_it_is_large(context: ScorerContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keeping, "LITTLE", 0)
+    times = iter([0.0, 10.0])
+    monkeypatch.setattr(keeping.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(keeping, "WORTH", SIZE / 10)
+    make = Maker()
+    for _ in range(2):
+        context.keep("mine", 1, make)
+    assert make.calls == 1
 
 
 def test_content_that_is_not_plain_is_refused(context: ScorerContext) -> None:

@@ -161,8 +161,8 @@ class ScorerContext:
     def keep(self, kind: str, content: Any, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
         """Tensors that take long to make, from `cache` where they were made before: by another process, or another run.
 
-        Without a cache, and where they are larger than `keeping.LARGEST`, they are made. What comes from the cache is equal to
-        the bit, on the CPU.
+        Made they are without a cache, too, and where they are large and soon made (above 16 MB, and 10 MB a second) or larger
+        than 4 GB: those are not kept. What comes from the cache is equal to the bit, on the CPU.
 
         Args:
             kind: beginning of the file's name, such as the scorer's.

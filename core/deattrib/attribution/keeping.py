@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import time
 import warnings
 from collections.abc import Callable, Mapping
 from importlib.metadata import version
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
     from deattrib.attribution.context import ScorerContext
 
-LARGEST = 4 * 2**30  # bytes; to read more than this back takes as long as many a model takes to make it
+LARGEST = 4 * 2**30  # bytes that are kept at most
+LITTLE = 16 * 2**20  # bytes that are always kept; what is more has to be worth its place:
+WORTH = 10 * 2**20  # bytes for a second that making them took
 LIBRARIES = ("deattrib", "torch", "transformers", "peft")
 
 
@@ -29,8 +32,10 @@ def kept(context: ScorerContext, kind: str, content: Any, make: Callable[[], Map
     path = context.cache / "scorers" / f"{kind}-{_key(context, kind, content)}.safetensors"
     found = _read(path)
     if found is None:
+        start = time.monotonic()
         found = {name: value.detach().cpu().contiguous() for name, value in make().items()}
-        if sum(value.numel() * value.element_size() for value in found.values()) <= LARGEST:
+        size = sum(value.numel() * value.element_size() for value in found.values())
+        if size <= min(LARGEST, max(LITTLE, WORTH * (time.monotonic() - start))):
             _write(path, found)
     return found
 
