@@ -102,12 +102,13 @@ class Directions:
         """One more direction, of that name: the sum of those where members [D] bool is true."""
         return self._changed((*self.owners, name), lambda values: torch.cat([values, values[members].sum(0, keepdim=True)]))
 
-    def contrasted(self) -> Directions:
-        """Each direction minus the mean of the others; unchanged where there is only one."""
+    def contrast(self) -> None:
+        """Take the mean of the others off each direction, in place; nothing where there is only one."""
         count = len(self.owners)
-        if count < 2:
-            return self
-        return self._changed(self.owners, lambda values: (values * count).sub_(values.sum(0)).div_(count - 1))
+        for values in (*(matrix.core for matrix in self.matrices.values()), *self.vectors.values()):
+            if count > 1:
+                total = values.sum(0)
+                values.mul_(count).sub_(total).div_(count - 1)
 
     def tensors(self) -> dict[str, Tensor]:
         """All of them by name, whose order is that of the matrices and vectors: sums over these are taken in that order."""
@@ -127,14 +128,17 @@ class Directions:
 
 
 def stacked(
-    owners: Sequence[str], totals: Sequence[Mapping[str, Tensor]], projection: Mapping[str, tuple[Tensor, Tensor]]
+    owners: Sequence[str], totals: Sequence[dict[str, Tensor]], projection: Mapping[str, tuple[Tensor, Tensor]]
 ) -> Directions:
-    """Directions from one mapping of tensors per owner: matrices [L, R] (or cores of a projection), vectors [L]."""
+    """Directions from one mapping of tensors per owner: matrices [L, R] (or cores of a projection), vectors [L].
+
+    The mappings are emptied on the way: of many owners two copies would be most of the memory.
+    """
     matrices: dict[str, Matrix] = {}
     vectors: dict[str, Tensor] = {}
     for name in {name: None for total in totals for name in total}:
         example = next(total[name] for total in totals if name in total)
-        values = torch.stack([total.get(name, torch.zeros_like(example)) for total in totals])
+        values = torch.stack([total.pop(name) if name in total else torch.zeros_like(example) for total in totals])
         if example.dim() == 1:
             vectors[name] = values
         else:

@@ -79,7 +79,9 @@ class Gradient(DirectionScorer):
             add_up(totals, number, factors, lengths, outs, core if projection else None)
         directions = stacked(context.owners, totals, projection)
         directions = space.outside(directions) if space else directions
-        return directions.contrasted() if self.params.contrast else directions
+        if self.params.contrast:
+            directions.contrast()
+        return directions
 
     def _space(self, sites: Sequence[Site]) -> AdapterSpace | None:
         if self.params.parameters == "all":

@@ -85,10 +85,13 @@ class Influence(DirectionScorer):
                 if drawn:
                     factors, _ = gradient_factors(module, sites, batch, weigh, draw=generator)
                 curvature.see(factors, turn)
-        damping = self.params.damping
-        solved = [{name: curvature.solve(name, value, damping) for name, value in total.items()} for total in totals]
-        directions = stacked(context.owners, solved, {})
-        return directions.contrasted() if self.params.contrast else directions
+        for total in totals:
+            for name, value in total.items():
+                total[name] = curvature.solve(name, value, self.params.damping)
+        directions = stacked(context.owners, totals, {})
+        if self.params.contrast:
+            directions.contrast()
+        return directions
 
     def _curvature(self, outs: dict[str, int]) -> Curvature:
         if self.params.preconditioner == "adam":
