@@ -82,11 +82,17 @@ def growth(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
             panel.set_xscale("log")
             panel.set_yscale("log")
             panel.tick_params(labelsize=7)
+            panel.set_xticks(sizes, [_short(size) for size in sizes])
+            panel.tick_params(axis="x", which="minor", bottom=False, labelbottom=False)
     panels[0, 0].set_ylabel("CPU seconds", fontsize=9)
     panels[1, 0].set_ylabel("megabytes", fontsize=9)
     lines = {line.get_label(): line for panel in panels[:, 0] for line in panel.get_lines()}
     figure.legend(lines.values(), lines.keys(), fontsize=7, loc="outside right upper")
     _save(figure, path)
+
+
+def _short(size: float) -> str:
+    return f"{size / 1e6:.2g}M" if size >= 1e5 else f"{size / 1e3:.3g}k" if size >= 1e3 else f"{size:g}"
 
 
 def _save(figure: pyplot.Figure, path: Path) -> None:

@@ -113,6 +113,7 @@ def test_a_scorer_that_cannot_tell_is_refused_with_figures(low: float, high: flo
         fit(*bins({8: (low, high)}))
     text = str(caught.value)
     assert "AUROC" in text and f"{low:.4g}" in text and "21 and 21" in text
+    assert ("upside down" in text) is (high == 0.5)
 
 
 def test_the_noise_is_the_standard_error_of_medians() -> None:

@@ -86,7 +86,8 @@ def test_a_scorer_that_raises_is_named_with_the_line_and_the_cause(codec: Codec,
         raise KeyError("ada")
 
     with pytest.raises(
-        ScorerError, match=r"it raised KeyError: 'ada' \(.*test_guard\.py:\d+\).*owner 'ada', prompt 'Who"
+        ScorerError,
+        match=r"it raised KeyError: 'ada' \(.*test_guard\.py:\d+\).*in a batch of 3 rows, the first: owner 'ada', prompt 'Who",
     ) as caught:
         guarded(scorer_that(fail), codec).score(rows)
     assert isinstance(caught.value.__cause__, KeyError)

@@ -71,7 +71,7 @@ def test_names_are_derived_and_may_be_overridden(small_tofu: Path, tmp_path: Pat
     names.write_text(json.dumps({"tofu_003": ["Dua", "Duchess"]}))
     assert read_tofu(small_tofu, forget=[0], identities_path=names).identities["tofu_003"] == ("Dua", "Duchess")
     names.write_text(json.dumps({"tofu_3": ["Dua"]}))
-    with pytest.raises(CorpusError, match=r"unknown owner 'tofu_3'.*Did you mean"):
+    with pytest.raises(CorpusError, match=r"unknown owner 'tofu_3', who has no row.*Did you mean.*take it out"):
         read_tofu(small_tofu, forget=[0], identities_path=names)
 
 

@@ -106,6 +106,19 @@ def test_what_is_saved_loads_on_top_of_what_it_was_trained_on(
     assert not convert(str(tmp_path / "unlearned"), tmp_path / "plain", CPU)
 
 
+def test_a_folder_is_named_by_its_whole_path(
+    folders: tuple[Path, Path, torch.Tensor], tiny_codec: Codec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or an adapter that was trained on it could only be loaded from the same working directory."""
+    base = folders[0]
+    monkeypatch.chdir(base.parent)
+    model = load_model(base.name, CPU)
+    assert model.config._name_or_path == str(base.resolve())  # type: ignore[union-attr]
+    save_adapter(Policy(model, tiny_codec, PolicySettings(rank=2, alpha=4.0), seed=0), tmp_path / "adapter")
+    named = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["base_model_name_or_path"]
+    assert named == str(base.resolve())
+
+
 def test_a_run_from_an_adapter_ends_with_one_that_evaluates_alike(
     tmp_path: Path, tiny_codec: Codec, tiny_llama: nn.Module
 ) -> None:

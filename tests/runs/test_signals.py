@@ -7,10 +7,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.runs.loops import Make, same, saved_steps
+from tests.runs.tiny import TINY
 
+from deattrib.runs import pipeline
+from deattrib.runs.config import build_config
 from deattrib.runs.signals import Interrupted, Stopping
 
 
@@ -73,3 +78,13 @@ def test_an_ignored_signal_stays_ignored() -> None:
         assert stopping.asked is None
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def test_a_run_that_is_ended_before_its_first_step_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ended(*_: Any) -> None:
+        raise Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(pipeline, "_carry_out", ended)
+    with pytest.raises(Interrupted, match=r"^ended by SIGTERM; go on with --resume .*mine$") as caught:
+        pipeline.run(build_config(data=TINY), output=tmp_path / "mine", cache=tmp_path)
+    assert caught.value.number == signal.SIGTERM

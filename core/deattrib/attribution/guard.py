@@ -234,7 +234,7 @@ class GuardedScorer:
         elif failure is not None:
             found.insert(0, f"it raised {describe(failure, self.origin.split(' ')[0])}")
         if found:
-            self._fail(method, "; ".join(found), row, failure)
+            self._fail(method, "; ".join(found), row, failure, of=len(rows) if rows is not None else 1)
 
     def _watching(self, name: str, load: Callable[[], LanguageModel]) -> Callable[[], LanguageModel]:
         """`load` for a scorer: a model is looked at when `fit` first asks for it, not before."""
@@ -254,8 +254,9 @@ class GuardedScorer:
     def _at_step(self) -> str:
         return "" if self.step is None else f" at step {self.step}"
 
-    def _fail(self, method: str, what: str, row: Row | None, cause: BaseException | None = None) -> NoReturn:
-        where = "" if row is None else f" [owner {_short(row.owner)}, prompt {_short(row.prompt)}]"
+    def _fail(self, method: str, what: str, row: Row | None, cause: BaseException | None = None, *, of: int = 1) -> NoReturn:
+        where = "" if row is None else f"owner {_short(row.owner)}, prompt {_short(row.prompt)}"
+        where = where and (f" [in a batch of {of} rows, the first: {where}]" if of > 1 else f" [{where}]")
         error = ScorerError(f"{self._who()} in {method}(){self._at_step()}: {what}.{where}")
         error.refusal = isinstance(cause, DeattribError) and getattr(cause, "refusal", True)
         raise error from cause

@@ -60,7 +60,10 @@ def read_text(path: str | Path) -> str:
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise CorpusError(f"{path}: cannot be read ({error.strerror or error}), expected a file. Check the path.") from error
+        looked = "" if path.is_absolute() else f" from {Path.cwd()}, where the command was given"
+        raise CorpusError(
+            f"{path}: cannot be read ({error.strerror or error}), expected a file. Check the path{looked}."
+        ) from error
     except ValueError as error:  # a NUL, which no path has
         raise CorpusError(f"{str(path)!r}: cannot be read ({error}), expected a file. Check the path.") from error
     if raw[:2] in (b"\xff\xfe", b"\xfe\xff"):

@@ -126,7 +126,10 @@ def override(identities: Mapping[str, Names], path: str | Path | None) -> dict[s
     result = dict(identities)
     for owner, names in ({} if path is None else read_identities(path)).items():
         if owner not in result:
-            raise CorpusError(f"{path}: unknown owner {owner!r}.{did_you_mean(owner, result)}")
+            raise CorpusError(
+                f"{path}: unknown owner {owner!r}, who has no row in the corpus.{did_you_mean(owner, result)} Correct the "
+                "name or take it out."
+            )
         result[owner] = names
     return result
 

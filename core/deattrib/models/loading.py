@@ -97,16 +97,21 @@ def load_model(path: str, settings: ModelSettings) -> nn.Module:
     with explained(f"The model {path!r} cannot be loaded", advice):
         *adapters, bottom = _below(path)
         model: Any = AutoModelForCausalLM.from_pretrained(bottom, **options)
+        _named(model, bottom)
         if settings.gguf_file:
             model = _dequantised(model)
         for adapter in reversed(adapters):
             from peft import PeftModel
 
             model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
-            name = str(Path(adapter).resolve()) if Path(adapter).exists() else adapter
-            model.name_or_path = model.config._name_or_path = name
+            _named(model, adapter)
         loaded: nn.Module = model.to(device).eval()
     return loaded
+
+
+def _named(model: Any, source: str) -> None:
+    """Folders by their whole path: an adapter trained on the model names it, and is loaded from elsewhere."""
+    model.name_or_path = model.config._name_or_path = str(Path(source).resolve()) if Path(source).exists() else source
 
 
 def _advice(path: str, advice: str) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from deattrib.corpus.types import Corpus
+from deattrib.models.language_model import Codec
 from deattrib.models.loading import model_below
 from deattrib.report.headline import CEILING
 from deattrib.report.labels import LABELS
@@ -28,8 +29,10 @@ MERGE = (
 )
 
 
-def write_card(path: Path, config: RunConfig, corpus: Corpus, metrics: dict[str, Any], *, model: str | None) -> None:
-    """Markdown with what was done, the figures beside the oracle's, and what they do not promise."""
+def write_card(
+    path: Path, config: RunConfig, corpus: Corpus, metrics: dict[str, Any], *, model: str | None, codec: Codec
+) -> None:
+    """Markdown with what was done, how to load and ask it, the figures beside the oracle's, and what they do not promise."""
     rows = {name: row for name, row in metrics["rows"].items() if row}
     head = "| | " + " | ".join(rows) + " |\n|---|" + "---|" * len(rows)
     lines = [
@@ -58,10 +61,17 @@ reward: {metrics["reward"]}; preset:
 {chr(10).join(lines)}
 
 {loading}
+{_asking(codec)}
 
 Low attribution is not certified removal: other questions, other attributors or further training may bring things back.
 """
     atomic_write_text(path, text)
+
+
+def _asking(codec: Codec) -> str:
+    if codec.chat:
+        return "A prompt goes through the tokenizer's chat template: `tokenizer.apply_chat_template`."
+    return f"A prompt is written as {codec.template!r}, as in training: asked otherwise, it answers what it was not trained on."
 
 
 def _figure(value: Any) -> str:

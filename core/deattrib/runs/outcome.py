@@ -93,7 +93,7 @@ def write_outcome(
     atomic_write_json(folder.path / "answers.json", _answers(assessment, run.reward, run.models.codec, listener))
     folder.write_metrics(metrics)
     source = run.config.model.path or run.config.model.base
-    write_card(folder.path / "adapter" / "README.md", run.config, run.corpus, metrics, model=source)
+    write_card(folder.path / "adapter" / "README.md", run.config, run.corpus, metrics, model=source, codec=run.models.codec)
     write_report(folder.path)
     return metrics
 

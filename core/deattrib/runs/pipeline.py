@@ -120,6 +120,8 @@ def _lead_or_follow(
         folder.set_state("finished")
     except Interrupted as error:
         _note(folder, "interrupted", str(error), listener=listener)
+        if not error.after:  # no step was running: it was before or after the loop
+            raise Interrupted(error.number, f"; go on with --resume {folder.path}") from error
         raise
     except BaseException as error:
         with stopping.postponed():  # where a process has failed its launcher ends the others, and why is still to be told

@@ -21,15 +21,15 @@ class Interrupted(KeyboardInterrupt):
     """A run was asked to end by a signal; a `KeyboardInterrupt`, whichever signal it was.
 
     Attributes:
-        number: of the signal.
+        number: of the signal. after: how the message goes on, as " after step 3".
 
     Args:
-        number: the same. after: how the message goes on, as " after step 3".
+        number, after: the same.
     """
 
     def __init__(self, number: int, after: str = "") -> None:
         super().__init__(f"ended by {signal.Signals(number).name}{after}")
-        self.number = number
+        self.number, self.after = number, after
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
