@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
 import pytest
@@ -140,3 +142,39 @@ def test_few_questions_do_not_prove_that_utility_was_lost(run: Any) -> None:
         rows["unlearned"]["intervals"]["model_utility"] = [0.5 * 0.541, end]
         assert judge(BY_KEY["model_utility"], rows).state == state
     assert "does not tell" in judge(BY_KEY["model_utility"], rows).rule
+
+
+@pytest.mark.parametrize(
+    ("key", "limit"),
+    [
+        ("extraction_strength", "±0.126"),  # 0.15 × (0.913 − 0.071)
+        ("fact_recall", f"±15.0{THIN}pt"),
+        ("mean_length", "±2.82"),  # 0.2 × 14.1
+        ("retain_rouge", "≥ 0.968"),  # 0.97 × 0.998
+        ("model_utility", "≥ 0.514"),  # 0.95 × 0.541
+        ("tow", "≥ 0.880"),
+        ("ks_distance", "≤ 0.304"),  # 0.104 + 0.2
+        ("gibberish_rate", f"≤ 2{THIN}%"),
+        ("oracle_perplexity", "≤ 5"),
+        ("forget_quality", ""),
+    ],
+)
+def test_the_limit_is_worked_out_for_the_run(run: Any, key: str, limit: str) -> None:
+    assert judge(BY_KEY[key], run.metrics["rows"]).limit == limit
+
+
+def test_no_limit_where_there_is_no_verdict(run: Any) -> None:
+    run.metrics["rows"]["oracle_second"] = None
+    verdict = judge(BY_KEY["ks_distance"], run.metrics["rows"])
+    assert (verdict.state, verdict.limit, verdict.distance) == ("none", "", "")
+
+
+def test_the_rule_and_each_distance_stand_beside_the_ticks(run: Any) -> None:
+    text = html.unescape(re.sub("<[^>]+>", "", page.render(*run.parts)))
+    rule = "✓ reached: within the limit beside it, mostly ±0.15 × (original − oracle)"
+    assert text.index(rule) < text.index("To forget") < text.index("limit ±")
+    assert "gap +0.021, limit ±0.083" in text and "limit ≥ 0.968" in text  # forget ROUGE, 0.15 × (0.962 − 0.412)
+    assert "✓ reached, limit ±0.083" in text and "✓ reached, limit ≤ 0.304" in text, "in the table, too"
+    run.metrics["rows"] = {"unlearned": run.metrics["rows"]["unlearned"]}
+    run.metrics["rows"]["unlearned"]["tow"] = None
+    assert rule not in html.unescape(re.sub("<[^>]+>", "", page.render(*run.parts)))

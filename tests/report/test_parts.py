@@ -122,7 +122,7 @@ def test_unknown_curves_go_under_the_fold(run: Any) -> None:
 
 def test_tracks_put_each_model_where_its_figure_is(run: Any) -> None:
     to_forget, to_keep = tracks(run.metrics["rows"])
-    assert [track.measure.key for track in to_forget] == ["fact_recall", "attribution", "forget_rouge"]
+    assert [track.measure.key for track in to_forget] == ["fact_recall", "attribution", "forget_rouge", "ks_distance"]
     assert [track.measure.key for track in to_keep] == ["retain_rouge", "retain_paraphrase_rouge", "world_rouge"]
     drawing = to_forget[2].drawing
     assert 'class="oracle" cx="41.20%"' in drawing and 'class="unlearned" cx="43.30%"' in drawing
@@ -135,7 +135,10 @@ def test_a_missing_measure_gives_its_place_to_the_next(run: Any) -> None:
         "attribution",
         "forget_rouge",
         "extraction_strength",
+        "ks_distance",
     ]
+    run.metrics["rows"]["unlearned"]["ks_distance"] = None
+    assert "ks_distance" not in [track.measure.key for track in tracks(run.metrics["rows"])[0]]
 
 
 @pytest.mark.parametrize(

@@ -78,10 +78,14 @@ def show(value: float | None, unit: Unit) -> str:
     return plain(value)
 
 
+def show_margin(size: float, unit: Unit) -> str:
+    """How far apart two figures are, without a sign: "0.02", "1.5 pt" (percentage points for shares)."""
+    return f"{100 * size:.1f}{THIN}pt" if unit == "share" else f"{size:.3f}" if unit in ("score", "p") else plain(size)
+
+
 def show_gap(gap: float, unit: Unit) -> str:
     """A signed difference: "+0.02", "−1.5 pt" (percentage points for shares), "±0" where it vanishes in print."""
-    size = abs(gap)
-    text = f"{100 * size:.1f}{THIN}pt" if unit == "share" else f"{size:.3f}" if unit in ("score", "p") else plain(size)
+    text = show_margin(abs(gap), unit)
     if not any(character in "123456789" for character in text):
         return "±0"
     return ("+" if gap > 0 else MINUS) + text

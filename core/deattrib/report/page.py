@@ -16,7 +16,7 @@ from deattrib.report.table import table
 from deattrib.report.template import page_template
 from deattrib.report.text import visible
 from deattrib.report.tracks import glyph, tracks
-from deattrib.report.verdict import value
+from deattrib.report.verdict import LIMITS, value
 
 NAMES_SHOWN = 8
 SETTINGS_SHOWN = 400
@@ -109,6 +109,7 @@ def render(
         names=names[:NAMES_SHOWN],
         names_left=max(0, len(names) - NAMES_SHOWN),
         tracks=(("To forget", "the disc belongs in the ring", to_forget), ("To keep", "the disc belongs on the bar", to_keep)),
+        limits=LIMITS if any(track.verdict.word for track in (*to_forget, *to_keep)) else "",
         table=table(rows, mapping(metrics.get("metrics")), mapping(metrics.get("attribution_scorers"))),
         curves=curves(events, value(rows, "oracle", "reward_attribution")),
         attacks=panels(rows, attacks or {}),
