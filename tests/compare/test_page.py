@@ -151,3 +151,23 @@ def test_badges_never_cover_each_other() -> None:
     assert spots[0] == (300.0, 200.0)
     gaps = [((a - c) ** 2 + (b - d) ** 2) ** 0.5 for i, (a, b) in enumerate(spots) for c, d in spots[:i]]
     assert min(gaps) >= 19
+
+
+def test_a_badge_that_stands_aside_stays_on_its_side() -> None:
+    axes = Axes((0.0, 1.0), (0.0, 1.0), (600, 400))
+    lower, higher = apart([(300.0, 200.0), (303.0, 206.0)], axes), apart([(300.0, 200.0), (303.0, 194.0)], axes)
+    assert lower[1][1] > lower[0][1] == 200.0 and higher[1][1] < 200.0  # y grows downwards
+
+
+def test_wide_tables_scroll_inside_their_margins(content: dict[str, Any]) -> None:
+    page = render(content)
+    assert page.count("<table") == len(re.findall(r'<div class="scroll[^>]*>\s*<table', page)) > 4
+    style = page[page.index("<style>") : page.index("</style>")]
+    assert re.search(r"\.scroll \{ position: relative; overflow-x: auto; \}", style), "hidden words widen the page otherwise"
+    assert "100vw" not in style
+
+
+def test_axes_and_times_say_what_they_are(content: dict[str, Any]) -> None:
+    text = text_of(render(content))
+    assert "Neither axis is the score: numbers are places by score" in text
+    assert "loop time" in text and "loop, seconds" in text

@@ -87,7 +87,8 @@ def test_hostile_text_never_becomes_markup_and_always_shows(run: Any) -> None:
     clean = read(render(*run.parts))
     page = render(*(poison(part) for part in run.parts))
     reader = read(page)
-    assert reader.tags == clean.tags and not reader.tags & {"script", "img", "iframe", "link", "object"}
+    assert clean.tags - reader.tags <= {"mark"} and reader.tags <= clean.tags  # no poisoned fact is in an answer
+    assert not reader.tags & {"script", "img", "iframe", "link", "object"}
     assert not [name for _, name, _ in reader.attributes if name.startswith("on")]
     text = "".join(reader.text)
     assert "<script>alert(1)</script>" in text and "{{ 7*7 }}" in text
@@ -135,6 +136,21 @@ def test_nulls_nan_and_wrong_types_are_blanks_not_errors(run: Any) -> None:
 def test_an_empty_run_still_gives_a_page(empty: tuple[Any, ...]) -> None:
     text = "".join(read(render(*empty)).text)
     assert "No figures were recorded" in text and "No steps were recorded" in text and "No answers were recorded" in text
+
+
+@pytest.mark.parametrize(("shaded", "framed"), [(True, True), (True, False), (False, True), (False, False)])
+def test_the_legend_of_the_answers_explains_only_what_is_there(run: Any, shaded: bool, framed: bool) -> None:
+    for row in run.answers["rows"]:
+        if not framed:
+            del row["fact"]
+        for model in ("original", "unlearned", "oracle"):
+            if not shaded:
+                del row[model]["tokens"]
+    page = render(*run.parts)
+    text = "".join(read(page).text)
+    assert ("The shade under a word" in text) == ('class="ramp"' in page) == shaded
+    assert ("is framed wherever it occurs" in text) == ("<mark>" in page) == framed
+    assert "not picked by outcome" in text
 
 
 def test_write_report_replaces_the_page_and_leaves_nothing_behind(run: Any, tmp_path: Path) -> None:

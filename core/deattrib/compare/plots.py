@@ -115,13 +115,18 @@ def trade_off(said: str, entries: Sequence[Mapping[str, Any]], *, wall: float, a
 
 
 def apart(places: Sequence[Point], axes: Axes) -> list[Point]:
-    """Where the badges go: each at its place, or as near to it as no other badge is in the way, within the frame."""
+    """Where the badges go: each at its place, or as near to it as no other badge is in the way, within the frame.
+
+    One whose place is lower than that of the badge in its way goes below it where there is room, else above.
+    """
     found: list[Point] = []
     for place in places:
+        above = [own[1] for own, spot in zip(places, found, strict=False) if math.dist(spot, place) < 19]
+        turns = range(13, 2, -1) if above and max(above) < place[1] else range(3, 14)
         tries = [place] + [
             (place[0] + reach * math.cos(turn * math.pi / 8), place[1] - reach * math.sin(turn * math.pi / 8))
             for reach in range(20, 240, 10)
-            for turn in range(3, 14)  # to the left first: most entries keep their utility, at the right edge
+            for turn in turns  # to the left first: most entries keep their utility, at the right edge
         ]
         inside = [(x, y) for x, y in tries if LEFT + 9 < x < axes.width - RIGHT - 9 and TOP < y < axes.height - BOTTOM - 9]
         free = (spot for spot in inside if all(math.dist(spot, other) >= 19 for other in found))

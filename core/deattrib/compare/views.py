@@ -85,7 +85,9 @@ def _columns() -> list[Heading]:
         ("gibberish_rate", "share", f"Share of answers that are no language; {collapsed}", None),
     ):  # fmt: skip
         found.append(Heading(LABELS[key], about, unit, _figure(key), worth))
-    found.append(Heading("seconds", "Wall time of the unlearning loop.", "number", lambda e: e.get("seconds"), None))
+    found.append(
+        Heading("loop, seconds", "Wall time of the unlearning loop alone.", "number", lambda e: e.get("seconds"), None)
+    )
     return found
 
 

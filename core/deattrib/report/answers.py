@@ -155,3 +155,11 @@ def groups(raw: Mapping[str, object]) -> list[AnswerGroup]:
             left = len(mine) - len(chosen) - len(others)
             result.append(AnswerGroup(forget, [row(mine[i]) for i in chosen], [row(mine[i]) for i in others], len(mine), left))
     return result
+
+
+def in_use(shown: Sequence[AnswerGroup]) -> tuple[bool, bool]:
+    """(whether any word of the rows shown or folded is shaded, whether any fact is framed): what a legend has to explain."""
+    cards = [entry for group in shown for entry in (*group.first, *group.rest)]
+    texts = [entry.truth for entry in cards] + [one.text for entry in cards for one in entry.answers.values() if one]
+    every = [stretch for text in texts for stretch in text]
+    return any(run.level for stretch in every for run in stretch.runs), any(stretch.fact for stretch in every)

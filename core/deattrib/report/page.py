@@ -7,7 +7,7 @@ from functools import cache
 
 from jinja2 import Template
 
-from deattrib.report.answers import groups
+from deattrib.report.answers import groups, in_use
 from deattrib.report.attacks import panels
 from deattrib.report.curves import curves
 from deattrib.report.figures import NOTHING, figure, mapping, seconds, sequence
@@ -100,6 +100,8 @@ def render(
     to_forget, to_keep = tracks(rows)
     names = [visible(name, 80) for name in sequence(mapping(metrics.get("corpus")).get("forget_owners"))]
     times, total = _times(metrics)
+    answered = groups(answers)
+    shaded, framed = in_use(answered)
     failed = [visible(text, 600) for text in sequence(metrics.get("warnings"))]
     told = {kind: [_told(event) for event in events if event.get("kind") == kind] for kind in ("stage", "warning", "stop")}
     told["warning"] += [text for text in failed if text not in told["warning"]]
@@ -114,7 +116,9 @@ def render(
         curves=curves(events, value(rows, "oracle", "reward_attribution")),
         attacks=panels(rows, attacks or {}),
         told=told,
-        answers=groups(answers),
+        answers=answered,
+        shaded=shaded,
+        framed=framed,
         answers_scorer=visible(answers.get("scorer") or metrics.get("reward") or "the reward’s scorer", 80),
         times=times,
         total=total,
