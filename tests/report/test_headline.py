@@ -178,3 +178,14 @@ def test_the_rule_and_each_distance_stand_beside_the_ticks(run: Any) -> None:
     run.metrics["rows"] = {"unlearned": run.metrics["rows"]["unlearned"]}
     run.metrics["rows"]["unlearned"]["tow"] = None
     assert rule not in html.unescape(re.sub("<[^>]+>", "", page.render(*run.parts)))
+
+
+def test_without_an_oracle_the_change_is_told_and_how_to_get_one(run: Any) -> None:
+    """A run that hardly forgot anything must not read like one that did."""
+    for row in ("oracle", "oracle_second"):
+        run.metrics["rows"][row] = None
+    run.metrics["rows"]["original"].update(forget_rouge=0.999, extraction_strength=0.994)
+    top = said(run, forget_rouge=0.803, extraction_strength=0.97)
+    assert top.title == "How much is forgotten, no oracle says" and top.state == "none"
+    assert "Forget ROUGE 0.999 → 0.803" in top.caveats[0] and "0.994 → 0.970" in top.caveats[0]
+    assert top.caveats[0].endswith("give model.base or model.oracle to have one.")

@@ -133,6 +133,17 @@ def _caveats(rows: Mapping[str, object], broken: bool) -> tuple[str, ...]:
     return tuple(found)
 
 
+def _alone(rows: Mapping[str, object]) -> str:
+    """What changed, where there is no retrained model to say how much is enough."""
+    moved = []
+    for measure in (BY_KEY[key] for key in (*FORGETTING, "extraction_strength")):
+        before, mine = (value(rows, row, measure.key) for row in ("original", "unlearned"))
+        if before is not None and mine is not None:
+            moved.append(f"{measure.label} {show(before, measure.unit)} → {show(mine, measure.unit)}")
+    advice = "No model retrained without them says how far is far enough: give model.base or model.oracle to have one."
+    return (f"From original to unlearned: {', '.join(moved)}. " if moved else "") + advice
+
+
 def is_ceiling(metrics: Mapping[str, object]) -> bool:
     """Whether a run was trained on a reward that has seen models retrained without the owners; older runs do not say so."""
     scorers = [mapping(scorer) for scorer in sequence(metrics.get("reward_scorer"))]
@@ -153,7 +164,7 @@ def headline(metrics: Mapping[str, object]) -> Headline:
         "partly": "Only partly forgotten" + ending,
         "kept": "Not forgotten" + ending,
         "moot": "There was nothing to forget",
-        "unknown": "What was forgotten is not known",
+        "unknown": "How much is forgotten, no oracle says",
     }[outcome]
     if broken:
         title = "Not usable: many answers are broken"
@@ -163,6 +174,8 @@ def headline(metrics: Mapping[str, object]) -> Headline:
     title = f"Ceiling: {title[0].lower()}{title[1:]}" if ceiling else title
     if outcome == "moot":
         caveats = ("By these measures the original was no different from a model retrained without them.", *caveats)
+    if outcome == "unknown":
+        caveats = (_alone(rows), *caveats)
     if ceiling:
         caveats = (CEILING, *caveats)
     clean = outcome == "forgotten" and not broken and not past
