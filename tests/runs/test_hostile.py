@@ -15,6 +15,7 @@ from tests.runs.tiny import TINY
 
 from deattrib.corpus.settings import load_corpus
 from deattrib.errors import DeattribError
+from deattrib.models.language_model import Codec
 from deattrib.runs.card import write_card
 from deattrib.runs.config import build_config
 from deattrib.runs.folder import read_manifest
@@ -93,7 +94,7 @@ def test_a_run_asks_nothing_of_any_network(tmp_path: Path) -> None:
     assert json.loads(done.stdout.splitlines()[-1]) == []
 
 
-def test_remote_code_that_was_allowed_is_in_manifest_and_card(tmp_path: Path) -> None:
+def test_remote_code_that_was_allowed_is_in_manifest_and_card(tmp_path: Path, tiny_codec: Codec) -> None:
     """The path leads nowhere, so the run ends before any code could be loaded; the manifest is written first."""
     for allowed in (False, True):
         folder = tmp_path / f"run-{allowed}"
@@ -104,5 +105,5 @@ def test_remote_code_that_was_allowed_is_in_manifest_and_card(tmp_path: Path) ->
         assert read_manifest(folder)["fingerprints"].get("trust_remote_code", False) is allowed
         metrics = {"rows": {}, "ceiling": False, "method": "dareu", "reward": "none", "steps": 1}
         corpus = load_corpus(build_config(data=TINY).corpus, 0)
-        write_card(tmp_path / "README.md", config, corpus, metrics, model="m")
+        write_card(tmp_path / "README.md", config, corpus, metrics, model="m", codec=tiny_codec)
         assert ("Remote model code was allowed" in (tmp_path / "README.md").read_text()) is allowed
