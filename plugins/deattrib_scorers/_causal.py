@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from deattrib import Rows, ScorerContext, TokenBatch, fingerprint, load_language_model, response_logits
-from deattrib_scorers._code import code_digest
+from deattrib_scorers._code import code_digest, settings_of
 
 
 class CausalBackend:
@@ -45,7 +45,7 @@ class CausalBackend:
         content = {
             "rows": [ids, labels.tolist(), classes],
             "params": self.params.model_dump(mode="json"),
-            "model": fingerprint(self.model),  # with its fresh adapter, which follows from the seed
+            "model": [fingerprint(self.model), settings_of(self.model)],  # with its fresh adapter, which follows from the seed
             "code": code_digest(),
         }
 

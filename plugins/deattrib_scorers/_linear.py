@@ -17,7 +17,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from deattrib import LanguageModel, Rows, Scorer, ScorerContext, ScorerError, TokenBatch, fingerprint, load_language_model
-from deattrib_scorers._code import code_digest
+from deattrib_scorers._code import code_digest, settings_of
 from deattrib_scorers._directions import Directions, from_tensors
 from deattrib_scorers._factors import gradient_factors
 from deattrib_scorers._sites import Site, find_sites
@@ -106,17 +106,20 @@ class DirectionScorer(Scorer):
 
     @property
     def keeps_directions(self) -> bool:
-        """Whether `make_directions` leaves nothing behind but what it returns, so that another process can do without it."""
-        return True
+        """Whether `make_directions` leaves nothing behind but what it returns, so that another process can do without it.
+
+        Only of this package's own scorers: what else another one reads is not in the key.
+        """
+        return type(self).__module__.partition(".")[0] == __package__
 
     def _kept_directions(self, context: ScorerContext, module: nn.Module) -> Directions:
         """Made once, by whichever process or run is first to use this scorer at this model with these rows."""
-        if not self.keeps_directions:
+        if not self.keeps_directions or context.cache is None:
             return self.make_directions(context, module, self.sites(module))
         content = {
             "rows": [[owner, [[row.prompt, row.response] for row in rows]] for owner, rows in context.rows_by_owner.items()],
             "params": self.params.model_dump(mode="json"),
-            "model": fingerprint(module),
+            "model": [fingerprint(module), settings_of(module)],
             "class": f"{type(self).__module__}.{type(self).__qualname__}",
             "code": code_digest(),
         }

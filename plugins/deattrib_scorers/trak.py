@@ -82,7 +82,7 @@ class Trak(DirectionScorer):
 
     @property
     def keeps_directions(self) -> bool:
-        return self.params.soft_threshold is None
+        return super().keeps_directions and self.params.soft_threshold is None
 
     def make_directions(self, context: ScorerContext, module: nn.Module, sites: tuple[Site, ...]) -> Directions:
         projection = make_projection(sites, self.params.rank, context.seed)

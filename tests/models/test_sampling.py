@@ -129,8 +129,10 @@ class KeepsSines(nn.Module):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(5))
         self.kept: Tensor | None = None
+        self.graphs: list[bool] = []
 
     def forward(self, *, input_ids: Tensor, past_key_values: Any = None, **_: Any) -> Any:
+        self.graphs.append(torch.is_grad_enabled())
         if self.kept is None:
             self.kept = torch.arange(5.0).sin()
         return SimpleNamespace(logits=(self.weight * self.kept).expand(len(input_ids), 1, 5), past_key_values=1)
@@ -140,6 +142,7 @@ def test_what_a_pass_leaves_in_a_model_serves_one_with_gradients() -> None:
     model = KeepsSines()
     one = torch.ones(2, 1, dtype=torch.int64)
     sample(model, one, one[:, 0], max_new_tokens=2, temperature=0.0, stop_ids=(), pad_id=0)
+    assert model.graphs == [False, False]  # no graph of all the steps
     model(input_ids=one).logits.sum().backward()
     assert model.weight.grad is not None and torch.equal(model.weight.grad, 2 * torch.arange(5.0).sin())
 

@@ -27,7 +27,6 @@ EDGES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 
 SMALLEST_BIN = 8  # answers on each side; the deviation of fewer says nothing about their noise
 MEDIAN_ERROR = 1.2533  # standard error of a median in units of sigma / sqrt(n), for normal data
 MAD_TO_SIGMA = 1.4826
-UPSIDE_DOWN = 0.35  # area under the curve below which a scorer does tell answers apart, the wrong way round
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,16 +128,7 @@ def fit_calibration(
         "m1": round(float(own[:, -1].median()), 6),
     }
     if not _clear(*pooled[-1][1:], noise_floor):
-        _, mine, theirs = pooled[-1]
-        needed = noise_floor * _error(mine, theirs)
-        upside = "It looks upside down: a higher score must mean more of the owner's data. " if auroc < UPSIDE_DOWN else ""
-        raise CalibrationError(
-            f"Scorer {scorer!r} cannot tell the owner's answers from others': median {mine.median:.4g} on the original model's "
-            f"own answers (m1), {theirs.median:.4g} on answers from {source} (m0), {mine.count} and {theirs.count} answers, "
-            f"AUROC {auroc:.2f}; m1 - m0 must exceed {noise_floor:g} standard errors ({needed:.3g}). {upside}Fit it on more "
-            "rows, sample more answers (calibration.rows), choose another scorer, or switch calibration off if its raw scores "
-            "lie in [0, 1]."
-        )
+        raise CalibrationError(_refusal(scorer, source, *pooled[-1][1:], noise_floor, auroc))
     return Calibration(
         tuple(edge for edge, _, _ in pooled),
         tuple(theirs.median for _, _, theirs in pooled),
@@ -177,6 +167,19 @@ def _bins(
 def _error(mine: Side, theirs: Side) -> float:
     """Standard error of the difference of two medians."""
     return float((mine.error**2 + theirs.error**2) ** 0.5)
+
+
+def _refusal(scorer: str, source: str, mine: Side, theirs: Side, noise_floor: float, auroc: float) -> str:
+    needed = noise_floor * _error(mine, theirs)
+    flipped = _clear(theirs, mine, noise_floor)
+    upside = "It looks upside down: a higher score must mean more of the owner's data. " if flipped else ""
+    return (
+        f"Scorer {scorer!r} cannot tell the owner's answers from others': median {mine.median:.4g} on the original model's "
+        f"own answers (m1), {theirs.median:.4g} on answers from {source} (m0), {mine.count} and {theirs.count} answers, "
+        f"AUROC {auroc:.2f}; m1 - m0 must exceed {noise_floor:g} standard errors ({needed:.3g}). {upside}Fit it on more "
+        "rows, sample more answers (calibration.rows), choose another scorer, or switch calibration off if its raw scores "
+        "lie in [0, 1]."
+    )
 
 
 def _clear(mine: Side, theirs: Side, noise_floor: float) -> bool:

@@ -162,7 +162,8 @@ class ScorerContext:
         """Tensors that take long to make, from `cache` where they were made before: by another process, or another run.
 
         Made they are without a cache, too, and where they are large and soon made (above 16 MB, and 10 MB a second) or larger
-        than 4 GB: those are not kept. What comes from the cache is equal to the bit, on the CPU.
+        than 4 GB: those are not kept. What comes from the cache is equal to the bit; all are on the CPU. Every process may
+        write, and `make` must not talk to others.
 
         Args:
             kind: beginning of the file's name, such as the scorer's.

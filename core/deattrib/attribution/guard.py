@@ -198,7 +198,7 @@ class GuardedScorer:
             row = rows[error.place[0] if error.place else 0]
             if owners and error.place:
                 row = Row(row.prompt, row.response, owners[error.place[1]])
-            self._fail(method, str(error), row, error.__cause__)
+            self._fail(method, str(error), row, error.__cause__, of=1 if error.place else len(rows))
         if masked:
             if not self.masked:
                 what = f"{masked} of {values.numel()} scores are not finite and are masked; further ones are only counted"

@@ -28,16 +28,20 @@ LIBRARIES = ("deattrib", "torch", "transformers", "peft")
 def kept(context: ScorerContext, kind: str, content: Any, make: Callable[[], Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """As `ScorerContext.keep`."""
     if context.cache is None:
-        return dict(make())
+        return _plain(make())
     path = context.cache / "scorers" / f"{kind}-{_key(context, kind, content)}.safetensors"
     found = _read(path)
     if found is None:
         start = time.monotonic()
-        found = {name: value.detach().cpu().contiguous() for name, value in make().items()}
+        found = _plain(make())
         size = sum(value.numel() * value.element_size() for value in found.values())
         if size <= min(LARGEST, max(LITTLE, WORTH * (time.monotonic() - start))):
             _write(path, found)
     return found
+
+
+def _plain(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in values.items()}
 
 
 def _key(context: ScorerContext, kind: str, content: Any) -> str:
@@ -82,7 +86,7 @@ def _write(path: Path, values: dict[str, Tensor]) -> None:
             staged = Path(folder) / path.name
             save_file(values, staged, {"digest": _digest(values)})
             staged.replace(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, RuntimeError, ValueError, KeyError) as error:  # tensors that it cannot hold, too
         warnings.warn(
             f"What was fitted is not kept for another time: {path}: {error}. DEATTRIB_CACHE says where the cache is.",
             stacklevel=2,

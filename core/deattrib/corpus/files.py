@@ -54,13 +54,20 @@ class Record:
         return f"{self.path}:{self.line}:{found + 1 if found >= 0 else self.column}"
 
 
+def _here() -> str:
+    try:
+        return f" {Path.cwd()}"
+    except OSError:  # it was removed
+        return ""
+
+
 def read_text(path: str | Path) -> str:
     """The text of a UTF-8 file without its byte order mark. Raises CorpusError if there is none or it is not UTF-8."""
     path = Path(path)
     try:
         raw = path.read_bytes()
     except OSError as error:
-        looked = "" if path.is_absolute() else f" from {Path.cwd()}, where the command was given"
+        looked = "" if path.is_absolute() else f" from the working directory{_here()}"
         raise CorpusError(
             f"{path}: cannot be read ({error.strerror or error}), expected a file. Check the path{looked}."
         ) from error

@@ -17,7 +17,7 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from deattrib.errors import ConfigError
-from deattrib.models.kernels import SameKernels
+from deattrib.models.kernels import same_attention
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -53,6 +53,6 @@ def _again(forward: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         *arguments,
         use_reentrant=False,
         preserve_rng_state=False,
-        context_fn=lambda: (nullcontext(), SameKernels()),
+        context_fn=lambda: (nullcontext(), same_attention()),
         **named,
     )

@@ -91,14 +91,14 @@ def sample(
     return TokenBatch(prompt_ids, prompt_lengths, responses[:, : step + 1].contiguous(), lengths)
 
 
-def _quick(model: nn.Module, processes: ProcessGroup) -> torch.inference_mode:
+def _quick(model: nn.Module, processes: ProcessGroup) -> contextlib.AbstractContextManager[Any]:
     """Without autograd's bookkeeping; what `sample` returns is made outside of it.
 
     Not for modules of somebody else's, which may keep what a pass has made (positions' sines, say) for one with gradients, nor
     for weights that are spread: the hooks that put them together need autograd.
     """
     known = all(type(module).__module__.partition(".")[0] in KNOWN for module in model.modules())
-    return torch.inference_mode(known and processes.size == 1)
+    return torch.inference_mode() if known and processes.size == 1 else torch.no_grad()  # inference_mode(False) takes gradients
 
 
 def _attention(prompt_lengths: Tensor, width: int, room: int) -> Tensor:

@@ -164,7 +164,7 @@ def headline(metrics: Mapping[str, object]) -> Headline:
         "partly": "Only partly forgotten" + ending,
         "kept": "Not forgotten" + ending,
         "moot": "There was nothing to forget",
-        "unknown": "How much is forgotten, no oracle says",
+        "unknown": "What was forgotten is not known",
     }[outcome]
     if broken:
         title = "Not usable: many answers are broken"
@@ -174,8 +174,8 @@ def headline(metrics: Mapping[str, object]) -> Headline:
     title = f"Ceiling: {title[0].lower()}{title[1:]}" if ceiling else title
     if outcome == "moot":
         caveats = ("By these measures the original was no different from a model retrained without them.", *caveats)
-    if outcome == "unknown":
-        caveats = (_alone(rows), *caveats)
+    if outcome == "unknown" and not any(value(rows, "oracle", key) is not None for key in FORGETTING):
+        title, caveats = "How much is forgotten, no oracle says", (_alone(rows), *caveats)
     if ceiling:
         caveats = (CEILING, *caveats)
     clean = outcome == "forgotten" and not broken and not past
